@@ -1,0 +1,1 @@
+"""The command line: where the three packages are composed."""

@@ -1,0 +1,131 @@
+"""Clients of the broker and of Redis, made from settings, and waiting for a server that is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import redis.asyncio as aioredis
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from redis.asyncio.cluster import RedisCluster
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from streams.errors import ConfigError, Unavailable
+from streams.settings import Kafka, Redis
+
+log = logging.getLogger("chorus")
+T = TypeVar("T")
+RedisClient = Any  # Redis or RedisCluster: redis-py gives them no common type
+
+
+def kafka_options(kafka: Kafka) -> dict[str, Any]:
+    """The keyword arguments that every aiokafka client needs to reach the broker."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.security_protocol.endswith("SSL"):
+        try:
+            options["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile)
+        except OSError as error:
+            raise ConfigError(f"CHORUS_KAFKA__SSL_CAFILE {kafka.ssl_cafile} cannot be read: {error}") from None
+    if kafka.security_protocol.startswith("SASL"):
+        if kafka.sasl_username is None or kafka.sasl_password is None:
+            raise ConfigError("SASL needs CHORUS_KAFKA__SASL_USERNAME and CHORUS_KAFKA__SASL_PASSWORD")
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.sasl_username
+        options["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
+    return options
+
+
+def make_consumer(kafka: Kafka, *, group: str | None = None, **more: Any) -> AIOKafkaConsumer:
+    """A consumer that never commits or resets by itself: positions are this product's own business."""
+    options = {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "fetch_max_wait_ms": kafka.fetch_max_wait,
+        "session_timeout_ms": kafka.session_timeout,
+        "heartbeat_interval_ms": max(100, kafka.session_timeout // 4),
+        "isolation_level": "read_committed",
+        **kafka_options(kafka),
+        **more,
+    }
+    return AIOKafkaConsumer(group_id=group, **options)
+
+
+def make_producer(kafka: Kafka, **more: Any) -> AIOKafkaProducer:
+    """A producer that waits for all replicas."""
+    return AIOKafkaProducer(**{"acks": "all", "max_request_size": 8_000_000, **kafka_options(kafka), **more})
+
+
+async def admin_client(kafka: Kafka) -> AIOKafkaAdminClient:
+    """A started admin client. Raises Unavailable."""
+    client = AIOKafkaAdminClient(**kafka_options(kafka))
+    try:
+        await client.start()
+    except KafkaError:
+        await client.close()
+        raise Unavailable(no_broker(kafka)) from None
+    return client
+
+
+def no_broker(kafka: Kafka) -> str:
+    """The sentence for a broker that does not answer."""
+    return (
+        f"no Kafka broker answers at {kafka.bootstrap_servers}: start it, or set CHORUS_BOOTSTRAP_SERVERS "
+        "(`chorus up` brings its own)"
+    )
+
+
+def redis_client(settings: Redis) -> RedisClient:
+    """A Redis or Redis Cluster client that returns bytes. It connects on first use."""
+    url = settings.url.get_secret_value()
+    try:
+        if settings.cluster:
+            return RedisCluster.from_url(url, decode_responses=False)
+        # The callers know what may be sent again; the client's own silent retries would only hide an outage.
+        return aioredis.Redis.from_url(
+            url, decode_responses=False, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
+    except ValueError as error:
+        raise ConfigError(f"the Redis URL cannot be used: {error}") from None
+
+
+def no_redis(settings: Redis) -> str:
+    """The sentence for a Redis that does not answer; the password in the URL, if any, is left out."""
+    place = settings.url.get_secret_value().rsplit("@", 1)[-1].removeprefix("redis://")
+    return f"no Redis answers at {place}: start it, or set CHORUS_REDIS_URL (`chorus up` brings its own)"
+
+
+async def ping_redis(client: RedisClient, settings: Redis) -> None:
+    """Raises Unavailable when Redis does not answer, or is still loading its data."""
+    try:
+        await client.ping()
+    except (RedisError, OSError):
+        raise Unavailable(no_redis(settings)) from None
+
+
+async def ping_broker(kafka: Kafka) -> None:
+    """Raises Unavailable when no broker answers."""
+    await (await admin_client(kafka)).close()
+
+
+async def until_available(attempt: Callable[[], Awaitable[T]], *, longest: float = 10.0) -> T:
+    """Await `attempt` until it stops raising Unavailable; say why once, then wait longer each time (s)."""
+    delay, said = 0.25, ""
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if str(error) != said:
+                log.warning("%s; trying again until it does", error)
+                said = str(error)
+        await asyncio.sleep(delay)
+        delay = min(longest, delay * 1.6)

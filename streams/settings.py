@@ -1,0 +1,150 @@
+"""Settings of one process: ``CHORUS_…`` variables with ``__`` for nesting, or a TOML file.
+
+What belongs to a suite (its members, windows, policy) stands in the suite file; what belongs to the place
+where it runs stands here. Nothing is read at import time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streams.errors import ConfigError
+from streams.times import parse_duration
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) and not value.isdigit() else value
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(_Part):
+    """How to reach the broker. Durations in ms."""
+
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: str | None = None
+    session_timeout: Duration = 10_000
+    fetch_max_wait: Duration = 50
+    partitions: Annotated[int, Field(ge=1, le=1000)] = 4
+    replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
+
+
+class Redis(_Part):
+    """How to reach the store. `shards` is fixed when a suite's store is first written."""
+
+    url: SecretStr = SecretStr("redis://localhost:6379/0")
+    cluster: bool = False
+    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class Host(_Part):
+    """A member host. Durations in ms."""
+
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    #: a partition with nothing new for this long no longer holds a watermark back
+    idle_after: Duration = 2_000
+    #: a timestamp further ahead than this waits until `agree` others are there too
+    leap: Duration = 6 * 3_600_000
+    agree: Annotated[int, Field(ge=1, le=100)] = 3
+    #: consecutive failures after which a member is suspended, and for how long
+    breaker_failures: Annotated[int, Field(ge=1)] = 3
+    breaker_cooldown: Duration = 30_000
+    #: what the scheduler and the interpreter may add to a member's budget before it counts as late
+    budget_grace: Duration = 250
+    commit_every: Duration = 500
+
+
+class Limits(_Part):
+    """What makes a record bad. Sizes in bytes, durations in ms."""
+
+    max_record: Annotated[int, Field(ge=1024)] = 1_000_000
+    #: how far a timestamp may lie ahead of the moment at which its record was produced
+    max_future: Duration = 3_600_000
+
+
+class Web(_Part):
+    """Where a process serves /metrics, /healthz and /readyz; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Secrets are masked when printed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHORUS_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file=None
+    )
+
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    host: Host = Host()
+    limits: Limits = Limits()
+    web: Web = Web()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over variables, variables over the TOML file that CHORUS_CONFIG names."""
+        path = os.environ.get("CHORUS_CONFIG")
+        toml = [TomlConfigSettingsSource(settings_cls, path)] if path else []
+        return (init_settings, env_settings, *toml)
+
+
+#: Short forms of the two addresses that every process needs.
+_SHORT = {"CHORUS_BOOTSTRAP_SERVERS": "CHORUS_KAFKA__BOOTSTRAP_SERVERS", "CHORUS_REDIS_URL": "CHORUS_REDIS__URL"}
+
+
+def load_settings(*, bootstrap_servers: str | None = None, redis_url: str | None = None) -> Settings:
+    """Settings from the environment and CHORUS_CONFIG; arguments that are not None win.
+
+    Raises ConfigError for an unknown or unusable setting.
+    """
+    known = {"CHORUS_CONFIG", *_SHORT}
+    groups = {f"CHORUS_{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith("CHORUS_") and name not in known and name.split("__")[0] not in groups:
+            raise ConfigError(f"unknown setting {name}: check its spelling, or unset it")
+    config = os.environ.get("CHORUS_CONFIG")
+    if config and not os.path.exists(config):
+        raise ConfigError(f"CHORUS_CONFIG names {config}, which does not exist: unset it, or create the file")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "CHORUS_" + "__".join(str(part).upper() for part in first["loc"])
+        raise ConfigError(f"{name}: {first['msg']}") from None
+    servers = bootstrap_servers or os.environ.get("CHORUS_BOOTSTRAP_SERVERS")
+    url = redis_url or os.environ.get("CHORUS_REDIS_URL")
+    if servers:
+        kafka = settings.kafka.model_copy(update={"bootstrap_servers": servers})
+        settings = settings.model_copy(update={"kafka": kafka})
+    if url:
+        redis = settings.redis.model_copy(update={"url": SecretStr(url)})
+        settings = settings.model_copy(update={"redis": redis})
+    return settings
