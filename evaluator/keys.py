@@ -1,0 +1,47 @@
+"""Every Redis key of Chorus, what it holds and how long it lives.
+
+``chorus:{suite}:meta``        hash: schema, shards, bucket, generation. Written once, checked by everybody.
+
+For each shard there is a prefix ``chorus:{suite:shard}:``; the braces are the Redis Cluster hash tag, so that
+a shard lies on one node and one script reaches all of it.
+
+============== ====== ==================================================================================
+applied        hash   log partition (``votes:0``, ``labels:3``, …) → offset applied up to
+slots          hash   member id → its bit in the masks; never reused
+coverage       hash   ``votes partition|requests partition|member`` → offsets scored (intervals)
+watermarks     hash   ``requests partition|member`` → [end offset, ms or nil, idle, partitions, revision]
+labels         hash   labels partition → [greatest labelled_at seen (a few), drained]
+letters        hash   ``log partition|topic|partition`` → origin offsets of dead letters (intervals)
+generations    set    generations (event time ÷ generation length) that have records
+r:<generation> hash   request id → record (evaluator/lua/apply.lua says how it is packed)
+pending        set    generations (of labelled_at) in which labels wait for a request that is not known yet
+p:<generation> hash   request id → the label that waits
+versions       hash   bucket start (ms) → a token that changes whenever the bucket does
+b:<bucket>     hash   ``h`` + (true, abstain, segment, revision, state) → requests; ``v`` volume;
+                      ``s``, ``a``, ``e`` + member id → positions scored, abstained, failed
+counters       hash   late, gaps, gap_records, expired_labels
+horizon        string the oldest generation that is kept
+============== ====== ==================================================================================
+
+All of it dies by event time, a generation at a time, never by the wall clock: a replay of last year would
+otherwise expire at once. ``chorus rebuild`` makes all of it anew from Kafka.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+
+def meta_key(suite: str) -> str:
+    """The hash that says how the suite's store is laid out."""
+    return f"chorus:{{{suite}}}:meta"
+
+
+def shard_prefix(suite: str, shard: int) -> str:
+    """Prefix of all keys of one shard."""
+    return f"chorus:{{{suite}:{shard}}}:"
+
+
+def shard_of(request_id: str, shards: int) -> int:
+    """The shard of a request id: CRC-32 of its UTF-8, modulo the number of shards."""
+    return zlib.crc32(request_id.encode()) % shards if shards > 1 else 0

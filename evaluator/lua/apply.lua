@@ -1,0 +1,422 @@
+-- Apply one run [from, to) of one log partition to one shard, in one atomic step.
+--
+-- KEYS[1]  applied    hash: log partition -> offset up to which it has been applied
+-- ARGV[1]  prefix of this shard's keys, `chorus:{suite:shard}:`
+-- ARGV[2]  msgpack of the run, see evaluator/fold.py:
+--          {log, from, to, declare_gap, nonce, bucket_ms, generation_ms, slots, sets, counts, hits, labels}
+--
+-- The other keys are built from the prefix, and so lie in the same cluster slot; evaluator/keys.py lists
+-- them with what they hold. A run is applied if and only if it begins exactly where this partition's last
+-- one ended, so nothing can be left out and nothing applied twice; the answer names the offset to go on
+-- from. A record is one msgpack sequence:
+--   time (ms since its generation began), flags, revision, true mask, abstain mask, segment
+--   and, once a label came: label revision, labelled_at (ms since the generation began), source.
+
+local TIMED, ANSWERED, LIVE_REVISION, ANCHORED = 1, 2, 4, 8        -- flags: the low four bits
+local POSITIVE, NEGATIVE, WITHDRAWN = 1, 2, 3                      -- flags / 16: the label
+
+local prefix = ARGV[1]
+local call, pack, unpack_msg = redis.call, cmsgpack.pack, cmsgpack.unpack
+local floor, char, byte, max, min = math.floor, string.char, string.byte, math.max, math.min
+local bor, band = bit.bor, bit.band
+local CHUNK = 4000                                                  -- Lua's unpack() takes about 8000
+
+local run = unpack_msg(ARGV[2])
+local log, from, to, declare_gap, nonce = run[1], run[2], run[3], run[4], run[5]
+local bucket_ms, generation_ms = run[6], run[7]
+local slots, sets, counts, hits, labels = run[8], run[9], run[10], run[11], run[12]
+
+-- 1. The fence: a run that does not begin where the last one ended is refused, with where to go on.
+local applied = tonumber(call('HGET', KEYS[1], log) or '0')
+if from ~= applied then
+  if not (declare_gap and from > applied) then return {'REFUSED', applied} end
+  call('HINCRBY', prefix .. 'counters', 'gaps', 1)
+  call('HINCRBY', prefix .. 'counters', 'gap_records', from - applied)
+end
+
+-- 2. The slots that the masks were made with must be the ones that stand here.
+if #slots > 0 then
+  local taken = call('HLEN', prefix .. 'slots')
+  for i = 1, #slots, 2 do
+    local stands = call('HGET', prefix .. 'slots', slots[i])
+    if stands then
+      if tonumber(stands) ~= slots[i + 1] then return {'SLOTS', applied} end
+    elseif slots[i + 1] ~= taken then
+      return {'SLOTS', applied}
+    else
+      taken = taken + 1
+    end
+  end
+  for i = 1, #slots, 2 do call('HSETNX', prefix .. 'slots', slots[i], slots[i + 1]) end
+end
+
+local horizon = tonumber(call('GET', prefix .. 'horizon') or '0')    -- the oldest generation that is kept
+local touched = {}                                                   -- bucket -> true
+local late = 0
+
+-- 3. Positions: volume, scored, abstained, failed per bucket; coverage, watermarks.
+for i = 1, #counts, 2 do
+  local bucket, fields = counts[i], counts[i + 1]
+  if bucket >= horizon * generation_ms then
+    local key = prefix .. 'b:' .. string.format('%.0f', bucket)
+    touched[bucket] = true
+    for j = 1, #fields, 2 do call('HINCRBY', key, fields[j], fields[j + 1]) end
+  end
+end
+for i = 1, #sets, 3 do call('HSET', prefix .. sets[i], sets[i + 1], sets[i + 2]) end
+
+-- 4. Records, read in bulk and kept here until they are written back.
+local loaded = {}                    -- generation -> id -> record, or false where there is none
+local exists = {}                    -- generation -> whether its hash exists
+local changed = {}                   -- records to be written
+local cells = {}                     -- bucket -> cell -> by how much it changes
+
+local function generation_key(generation) return prefix .. 'r:' .. string.format('%.0f', generation) end
+
+local function read(value, generation, id)
+  local start = generation * generation_ms
+  local time, flags, revision, yes, no, segment, lrev, lat, source = unpack_msg(value)
+  return {id = id, generation = generation, time = start + time, flags = flags % 16, label = floor(flags / 16),
+          revision = revision, yes = yes, no = no, segment = segment,
+          lrev = lrev, lat = lat and start + lat, source = source, stored = generation}
+end
+
+local function fetch(generation, ids)
+  local known = loaded[generation]
+  if not known then known = {}; loaded[generation] = known end
+  if exists[generation] == nil then
+    exists[generation] = call('EXISTS', generation_key(generation)) == 1
+  end
+  if not exists[generation] then
+    for i = 1, #ids do if known[ids[i]] == nil then known[ids[i]] = false end end
+    return
+  end
+  for first = 1, #ids, CHUNK do
+    local last = min(first + CHUNK - 1, #ids)
+    local values = call('HMGET', generation_key(generation), unpack(ids, first, last))
+    for i = 1, #values do
+      local id = ids[first + i - 1]
+      if known[id] == nil then
+        known[id] = values[i] and read(values[i], generation, id) or false
+      end
+    end
+  end
+end
+
+local function prefetch(generations, ids)
+  -- Own generation first, then the neighbours of those that were not found there.
+  local wanted = {}
+  for i = 1, #ids do
+    local generation = generations[i]
+    if generation then
+      local list = wanted[generation]
+      if not list then list = {}; wanted[generation] = list end
+      list[#list + 1] = ids[i]
+    end
+  end
+  local beside = {}
+  for generation, list in pairs(wanted) do
+    fetch(generation, list)
+    local known, rest = loaded[generation], {}
+    for i = 1, #list do if not known[list[i]] then rest[#rest + 1] = list[i] end end
+    beside[generation] = rest
+  end
+  for generation, list in pairs(beside) do
+    if #list > 0 then
+      fetch(generation - 1, list)
+      fetch(generation + 1, list)
+    end
+  end
+end
+
+local function find(generation, id)
+  local own = loaded[generation]
+  local record = own and own[id]
+  if record then return record end
+  own = loaded[generation - 1]; record = own and own[id]
+  if record then return record end
+  own = loaded[generation + 1]; record = own and own[id]
+  return record or nil
+end
+
+local function cell_of(record)
+  -- What the histogram tells apart. Withdrawn counts as unlabelled; a record of nothing counts nowhere.
+  local label = record.label
+  if label == WITHDRAWN then label = 0 end
+  if label == 0 and record.yes == '' then return nil end
+  local state = label
+  if label > 0 and record.flags >= ANCHORED then state = state + 4 end
+  if floor(record.flags / ANSWERED) % 2 == 1 then state = state + 8 end
+  return 'h' .. pack(record.yes, record.no, record.segment, record.revision, state)
+end
+
+local function count(record, by)
+  local cell = cell_of(record)
+  if not cell then return end
+  local bucket = record.time - record.time % bucket_ms
+  local column = cells[bucket]
+  if not column then column = {}; cells[bucket] = column end
+  column[cell] = (column[cell] or 0) + by
+end
+
+local function open(record)
+  -- Take a record out of the histogram before its first change in this run.
+  if not record.open then
+    record.open = true
+    changed[#changed + 1] = record
+    if record.stored then count(record, -1) end
+  end
+end
+
+local function create(generation, id, time)
+  local record = {id = id, generation = generation, time = time, flags = 0, label = 0, revision = 0,
+                  yes = '', no = '', segment = '', open = true}
+  changed[#changed + 1] = record
+  local known = loaded[generation]
+  if not known then known = {}; loaded[generation] = known end
+  known[id] = record
+  return record
+end
+
+local function move(record, time)
+  -- Gives the record another time; it changes its generation where it has to.
+  local generation = floor(time / generation_ms)
+  record.time = time
+  if generation ~= record.generation then
+    loaded[record.generation][record.id] = false
+    if not loaded[generation] then loaded[generation] = {} end
+    loaded[generation][record.id] = record
+    record.generation = generation
+  end
+end
+
+local function union(a, b)
+  if a == b or b == '' then return a end
+  if a == '' then return b end
+  if #a == 1 and #b == 1 then return char(bor(byte(a), byte(b))) end
+  local out = {}
+  for i = 1, max(#a, #b) do out[i] = char(bor(byte(a, i) or 0, byte(b, i) or 0)) end
+  return table.concat(out)
+end
+
+local function less(a, b)
+  -- By bytes: Lua's own < follows the locale of the server.
+  for i = 1, min(#a, #b) do
+    local x, y = byte(a, i), byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local function merge_label(record, label, lrev, lat, source, anchored)
+  -- The highest (revision, labelled_at, source) wins, and where all three are equal the higher code.
+  open(record)
+  if anchored and record.flags < ANCHORED then record.flags = record.flags + ANCHORED end
+  local wins
+  if record.lrev == nil then wins = true
+  elseif lrev ~= record.lrev then wins = lrev > record.lrev
+  elseif lat ~= record.lat then wins = lat > record.lat
+  elseif source ~= record.source then wins = less(record.source, source)
+  else wins = label > record.label end
+  if wins then record.label, record.lrev, record.lat, record.source = label, lrev, lat, source end
+end
+
+local function anchor_time(record, time)
+  -- A label's requested_at places a record only until a vote does; the earliest stands.
+  if record.flags % 2 == 0 and time < record.time then move(record, time) end
+end
+
+local waiting = {}                   -- id -> key of a pending hash -> the label that waits there
+
+local function wait_for(ids)
+  -- Looks up which of these ids have labels that wait for their request.
+  local pending = call('SMEMBERS', prefix .. 'pending')
+  for g = 1, #pending do
+    local key = prefix .. 'p:' .. pending[g]
+    for first = 1, #ids, CHUNK do
+      local values = call('HMGET', key, unpack(ids, first, min(first + CHUNK - 1, #ids)))
+      for i = 1, #values do
+        if values[i] then
+          local id = ids[first + i - 1]
+          if not waiting[id] then waiting[id] = {} end
+          waiting[id][key] = values[i]
+        end
+      end
+    end
+  end
+end
+
+local function absorb(record)
+  local found = waiting[record.id]
+  if found then
+    waiting[record.id] = nil
+    for key, value in pairs(found) do
+      merge_label(record, unpack_msg(value))
+      call('HDEL', key, record.id)
+    end
+  end
+end
+
+-- 5. Votes: {generations, ids, times, indexes into patterns, patterns}; a pattern is
+--    {true mask, abstain mask, segment, revision, answered, live}.
+if hits then
+  local generations, ids, times, which, patterns = hits[1], hits[2], hits[3], hits[4], hits[5]
+  prefetch(generations, ids)
+  wait_for(ids)
+  for i = 1, #ids do
+    local generation, id, time = generations[i], ids[i], times[i]
+    if generation < horizon then
+      late = late + 1
+    else
+      local pattern = patterns[which[i] + 1]
+      local segment, revision, live = pattern[3], pattern[4], pattern[6]
+      local record = find(generation, id)
+      if not record then record = create(generation, id, time) else open(record) end
+      local flags = record.flags
+      if flags % 2 == 0 then                                         -- the first vote: its time is the truth
+        if time ~= record.time then move(record, time) end
+        record.segment = segment
+        flags = flags + TIMED
+      elseif time < record.time or (time == record.time and less(segment, record.segment)) then
+        move(record, time)
+        record.segment = segment
+      end
+      local by_live = floor(flags / LIVE_REVISION) % 2 == 1
+      if live and not by_live then
+        flags = flags + LIVE_REVISION
+        record.revision = revision
+      elseif live == by_live and (record.revision == 0 or revision < record.revision) then
+        record.revision = revision
+      end
+      if pattern[5] and floor(flags / ANSWERED) % 2 == 0 then flags = flags + ANSWERED end
+      record.flags = flags
+      record.yes = union(record.yes, pattern[1])
+      record.no = union(record.no, pattern[2])
+      absorb(record)
+    end
+  end
+end
+
+-- 6. Labels: {ids, requested_at or false, labels, revisions, labelled_at, sources}, in the order of the log.
+if labels then
+  local ids, asked, given, revisions, ats, sources = labels[1], labels[2], labels[3], labels[4], labels[5], labels[6]
+  local generations, floating, placed = {}, {}, {}
+  for i = 1, #ids do
+    if asked[i] then
+      generations[i] = floor(asked[i] / generation_ms)
+      placed[#placed + 1] = ids[i]
+    else
+      generations[i] = false
+      floating[#floating + 1] = ids[i]
+    end
+  end
+  prefetch(generations, ids)
+  wait_for(placed)
+  local all = {}
+  if #floating > 0 then
+    all = call('SMEMBERS', prefix .. 'generations')
+    for g = 1, #all do
+      all[g] = tonumber(all[g])
+      fetch(all[g], floating)
+    end
+    table.sort(all, function(a, b) return a > b end)
+  end
+  for i = 1, #ids do
+    local id, time, generation, record = ids[i], asked[i], generations[i], nil
+    if time then
+      if generation < horizon then
+        late = late + 1
+      else
+        record = find(generation, id)
+        if record then
+          open(record)
+          anchor_time(record, time)
+        else
+          record = create(generation, id, time)
+        end
+        merge_label(record, given[i], revisions[i], ats[i], sources[i], true)
+        absorb(record)
+      end
+    else
+      for g = 1, #all do
+        local known = loaded[all[g]]
+        record = known and known[id] or nil
+        if record then break end
+      end
+      if not record then                     -- one that an earlier label of this very run has placed
+        for _, known in pairs(loaded) do
+          local candidate = known[id]
+          if candidate and (not record or candidate.time > record.time) then record = candidate end
+        end
+      end
+      if record then
+        merge_label(record, given[i], revisions[i], ats[i], sources[i], false)
+      else                                   -- its request is unknown: it waits for a vote, by labelled_at
+        local home = floor(ats[i] / generation_ms)
+        if home < horizon then
+          late = late + 1
+        else
+          local name = string.format('%.0f', home)
+          local key = prefix .. 'p:' .. name
+          local before = call('HGET', key, id)
+          local holder = {flags = 0, label = 0, open = true}
+          if before then merge_label(holder, unpack_msg(before)) end
+          merge_label(holder, given[i], revisions[i], ats[i], sources[i], false)
+          local value = pack(holder.label, holder.lrev, holder.lat, holder.source, false)
+          call('HSET', key, id, value)
+          call('SADD', prefix .. 'pending', name)
+          if not waiting[id] then waiting[id] = {} end
+          waiting[id][key] = value
+        end
+      end
+    end
+  end
+end
+
+-- 7. Write back: the records by generation, the histogram cells that changed.
+local writes, removals = {}, {}
+for i = 1, #changed do
+  local record = changed[i]
+  count(record, 1)
+  local generation = record.generation
+  if record.stored and record.stored ~= generation then
+    local list = removals[record.stored]
+    if not list then list = {}; removals[record.stored] = list end
+    list[#list + 1] = record.id
+  end
+  local list = writes[generation]
+  if not list then list = {}; writes[generation] = list end
+  local start, value = generation * generation_ms, nil
+  if record.lrev then
+    value = pack(record.time - start, record.flags + 16 * record.label, record.revision, record.yes, record.no,
+                 record.segment, record.lrev, record.lat - start, record.source)
+  else
+    value = pack(record.time - start, record.flags, record.revision, record.yes, record.no, record.segment)
+  end
+  list[#list + 1] = record.id
+  list[#list + 1] = value
+end
+for generation, list in pairs(removals) do
+  for first = 1, #list, CHUNK do
+    call('HDEL', generation_key(generation), unpack(list, first, min(first + CHUNK - 1, #list)))
+  end
+end
+for generation, list in pairs(writes) do
+  call('SADD', prefix .. 'generations', string.format('%.0f', generation))
+  for first = 1, #list, CHUNK do
+    call('HSET', generation_key(generation), unpack(list, first, min(first + CHUNK - 1, #list)))
+  end
+end
+for bucket, column in pairs(cells) do
+  local key = prefix .. 'b:' .. string.format('%.0f', bucket)
+  for cell, by in pairs(column) do
+    if by ~= 0 then
+      touched[bucket] = true
+      if call('HINCRBY', key, cell, by) == 0 then call('HDEL', key, cell) end
+    end
+  end
+end
+for bucket in pairs(touched) do call('HSET', prefix .. 'versions', string.format('%.0f', bucket), nonce) end
+if late > 0 then call('HINCRBY', prefix .. 'counters', 'late', late) end
+call('HSET', KEYS[1], log, to)
+return {'OK', to}

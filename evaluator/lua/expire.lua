@@ -1,0 +1,28 @@
+-- Event time has passed: drop whole generations of records, their histograms and the labels that waited.
+-- KEYS[1] horizon; ARGV[1] prefix; ARGV[2] oldest generation to keep; ARGV[3] generation length in ms.
+local prefix, keep, generation_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local old = tonumber(redis.call('GET', KEYS[1]) or '0')
+if keep <= old then return 0 end
+redis.call('SET', KEYS[1], string.format('%.0f', keep))
+local dropped = 0
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'generations')) do
+  if tonumber(name) < keep then
+    redis.call('UNLINK', prefix .. 'r:' .. name)
+    redis.call('SREM', prefix .. 'generations', name)
+    dropped = dropped + 1
+  end
+end
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'pending')) do
+  if tonumber(name) < keep then
+    redis.call('HINCRBY', prefix .. 'counters', 'expired_labels', redis.call('HLEN', prefix .. 'p:' .. name))
+    redis.call('UNLINK', prefix .. 'p:' .. name)
+    redis.call('SREM', prefix .. 'pending', name)
+  end
+end
+for _, bucket in ipairs(redis.call('HKEYS', prefix .. 'versions')) do
+  if tonumber(bucket) < keep * generation_ms then
+    redis.call('UNLINK', prefix .. 'b:' .. bucket)
+    redis.call('HDEL', prefix .. 'versions', bucket)
+  end
+end
+return dropped

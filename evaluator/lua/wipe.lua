@@ -1,0 +1,10 @@
+-- Forget one shard at one instant, so that evaluators fold it anew from the log. KEYS[1] applied; ARGV[1] prefix.
+local prefix = ARGV[1]
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'generations')) do redis.call('UNLINK', prefix .. 'r:' .. name) end
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'pending')) do redis.call('UNLINK', prefix .. 'p:' .. name) end
+for _, name in ipairs(redis.call('HKEYS', prefix .. 'versions')) do redis.call('UNLINK', prefix .. 'b:' .. name) end
+for _, name in ipairs({'applied', 'slots', 'coverage', 'watermarks', 'labels', 'letters', 'generations', 'pending',
+                       'versions', 'counters', 'horizon'}) do
+  redis.call('UNLINK', prefix .. name)
+end
+return 'OK'
