@@ -9,7 +9,7 @@ must fit int64, and NaN is no JSON.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -111,11 +111,11 @@ class RequestDecoder:
             gc=False,
         )
         self._empty = features()
-        self._parse = msgspec.json.Decoder(request).decode
+        self._parse: Callable[[bytes], Any] = msgspec.json.Decoder(request).decode
 
     def decode(self, records: Sequence[Any], *, now: int | None = None) -> DecodedBatch:
         """Decode aiokafka records of one partition, in order. `now` (epoch ms) is the clock's by default."""
-        parse, bad = self._parse, []
+        parse, bad = self._parse, list[tuple[Any, BadRecord]]()
         now = time.time_ns() // 1_000_000 if now is None else now
         try:
             values = [record.value for record in records]
@@ -144,9 +144,7 @@ class RequestDecoder:
             rows = self._segment_rows(requests)
         n = len(requests)
         segment, segments = _index(rows, n)
-        return DecodedBatch(
-            _offsets(records), ids, segment, segments, self._columns(requests, times), bad
-        )
+        return DecodedBatch(_offsets(records), ids, segment, segments, self._columns(requests, times), bad)
 
     def _fast_times(self, records: Sequence[Any], requests: list[Any], now: int) -> NDArray[np.int64]:
         """int64[n] when every timestamp is usable; raises otherwise."""

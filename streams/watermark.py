@@ -16,9 +16,11 @@ class Watermark:
 
     __slots__ = ("_keep", "_leap", "_top")
 
-    def __init__(self, leap: int, agree: int) -> None:
+    def __init__(self, leap: int, agree: int, *, known: int | None = None) -> None:
+        """`known` is where a host that had the partition before has got to."""
         self._leap, self._keep = leap, agree + 1
-        self._top: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        seen = [] if known is None else [known] * self._keep
+        self._top: NDArray[np.int64] = np.array(seen, dtype=np.int64)
 
     def observe(self, times: NDArray[np.int64]) -> None:
         """Take in event times (int64[n], any order)."""
