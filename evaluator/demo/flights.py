@@ -156,7 +156,9 @@ def _weather(path: Path, scheduled: Ints, origin: NDArray[np.object_]) -> dict[s
     hours = _minutes([row["time_hour"] for row in rows])
     at = {(row["origin"], int(hour)): i for i, (row, hour) in enumerate(zip(rows, hours, strict=True))}
     last_full = (scheduled // 60 - 1) * 60
-XX    out = {}
+    keys = zip(origin.tolist(), last_full.tolist(), strict=True)
+    where = np.fromiter((at.get(key, -1) for key in keys), np.int64, len(origin))
+    out = {}
     for column, feature in WEATHER.items():
         values = np.append(_numbers([row[column] for row in rows]), np.nan)
         out[feature] = values[where]  # -1 is the NaN at the end
