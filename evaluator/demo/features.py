@@ -73,12 +73,12 @@ def _queue(scheduled: Ints, departed: Floats, span: int) -> Floats:
 
 
 def table(flights: Flights) -> dict[str, NDArray[np.object_] | Floats | Ints]:
-    """Feature name → column, as suite.toml declares them."""
+    """Feature name → column, as suite.toml declares them, to the hundredth."""
     return {
         "inbound": inbound(flights),
-        "queue": queue(flights, flights.origin),
-        "airline_queue": queue(flights, flights.carrier),
-        **flights.weather,
+        "queue": np.round(queue(flights, flights.origin), 2),
+        "airline_queue": np.round(queue(flights, flights.carrier), 2),
+        **{name: np.round(column, 2) for name, column in flights.weather.items()},
         "hour": flights.hour,
         "distance": flights.distance,
         "carrier": flights.carrier,
