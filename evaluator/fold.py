@@ -17,10 +17,8 @@ import numpy as np
 
 from evaluator.intervals import add, uncovered
 from evaluator.keys import shard_of
+from streams.labels import PlacedLabel
 from streams.records import ABSTAINED, FAILED, SUITE, Origin, Votes
-
-#: Codes of a label in the store.
-POSITIVE, NEGATIVE, WITHDRAWN = 1, 2, 3
 
 
 @dataclass(slots=True)
@@ -269,18 +267,6 @@ def _hits(
             memo[key] = pattern
         if pattern >= 0:
             yield votes.ids[i], votes.times[i], pattern
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedLabel:
-    """One usable label: instants in epoch ms, `label` POSITIVE, NEGATIVE or WITHDRAWN."""
-
-    request_id: str
-    label: int
-    labelled_at: int
-    source: str
-    revision: int
-    requested_at: int | None
 
 
 def fold_labels(

@@ -52,7 +52,8 @@ class Refused:
     slots: bool = False
 
 
-def _pairs(flat: list[bytes]) -> dict[str, bytes]:
+def pairs(flat: list[bytes]) -> dict[str, bytes]:
+    """A hash as a script returns it: field, value, field, value, …"""
     return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
@@ -79,11 +80,11 @@ class Store:
         unpack = msgpack.unpackb
         return ShardState(
             int(applied),
-            {name: int(slot) for name, slot in _pairs(slots).items()},
-            {k: unpack(v) for k, v in _pairs(coverage).items() if k.startswith(number + "|")},
-            {k: (t[0], t[1]) for k, v in _pairs(labels).items() if (t := unpack(v)) and k == number},
-            {k: unpack(v) for k, v in _pairs(letters).items() if k.startswith(number + "|")},
-            {k: unpack(v) for k, v in _pairs(watermarks).items()},
+            {name: int(slot) for name, slot in pairs(slots).items()},
+            {k: unpack(v) for k, v in pairs(coverage).items() if k.startswith(number + "|")},
+            {k: (t[0], t[1]) for k, v in pairs(labels).items() if (t := unpack(v)) and k == number},
+            {k: unpack(v) for k, v in pairs(letters).items() if k.startswith(number + "|")},
+            {k: unpack(v) for k, v in pairs(watermarks).items()},
         )
 
     async def apply(self, shard: int, update: Update) -> Refused | None:

@@ -217,3 +217,23 @@ def hit_members(votes: Votes) -> list[list[str]]:
             known[mask] = [name for name, bit in zip(names, bits, strict=True) if bit]
         out.append(known[mask])
     return out
+
+
+def without(votes: Votes, unknown: Sequence[str]) -> Votes | None:
+    """The record less some of its members; None where none is left."""
+    keep = [i for i, name in enumerate(votes.members) if name not in unknown]
+    if not keep:
+        return None
+    true = unpack_masks(votes.true, len(votes.members))[:, keep]
+    abstain = unpack_masks(votes.abstain, len(votes.members))[:, keep]
+    hits = np.flatnonzero(true.any(axis=1)).tolist()
+    return msgspec.structs.replace(
+        votes,
+        members=[votes.members[i] for i in keep],
+        states=[votes.states[i] for i in keep],
+        hits=[votes.hits[i] for i in hits],
+        ids=[votes.ids[i] for i in hits],
+        times=[votes.times[i] for i in hits],
+        true=_masks(true[hits].T),
+        abstain=_masks(abstain[hits].T),
+    )

@@ -12,9 +12,10 @@ import redis.asyncio as aioredis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluator.fold import Layout, PlacedLabel, Update, fold_labels, fold_votes
+from evaluator.fold import Layout, Update, fold_labels, fold_votes
 from evaluator.store import Refused, Store, ensure_meta
 from streams.errors import StoreError
+from streams.labels import PlacedLabel
 from streams.records import SUITE, Votes
 from tests.evaluator.reference import BUCKET, ERA, GENERATION, recount
 
@@ -71,8 +72,8 @@ def make_label(rng: Random, ids: list[str]) -> PlacedLabel:
     request = rng.choice([*ids, "n8", "n9"])
     time = era_of(request) * ERA + rng.randint(-3, 3) * 7_000_000
     return PlacedLabel(
-        request, rng.choice([1, 2, 3]), time + rng.randint(0, 2) * GENERATION, rng.choice(["", "a", "é", "zz"]),
-        rng.randint(0, 2), time if rng.random() < 0.6 else None,
+        request, rng.choice([1, 2, 3]), time + rng.randint(0, 2) * GENERATION,
+        rng.choice(["", "a", "é", "zz"]), rng.randint(0, 2), time if rng.random() < 0.6 else None,
     )  # fmt: skip
 
 
@@ -136,7 +137,14 @@ class Reader:
         return True
 
 
-SNAPSHOT = "local o={} for _,k in ipairs(redis.call('KEYS','*')) do o[#o+1]=k o[#o+1]=redis.call('DUMP',k) end return o"
+SNAPSHOT = """
+local out = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  out[#out + 1] = key
+  out[#out + 1] = redis.call('DUMP', key)
+end
+return out
+"""
 
 
 async def storm(url: str, seed: int, members: int, shards: int) -> None:
@@ -186,7 +194,7 @@ async def storm(url: str, seed: int, members: int, shards: int) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), members=st.sampled_from([1, 3, 8, 70]), shards=st.sampled_from([1, 1, 3]))
 def test_any_history_of_the_store_gives_the_counts_of_a_plain_recount(valkey, seed, members, shards):
-    """Interleaving, repetition, overlapping offset ranges, two evaluators, lost writes, wipes: same counts."""
+    """Interleaving, repetition, overlapping ranges, two evaluators, lost writes, wipes: same counts."""
     asyncio.run(storm(valkey.url, seed, members, shards))
 
 

@@ -1,0 +1,287 @@
+"""The evaluator: reads votes, labels and dead letters from Kafka and folds them into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from mode import Service
+
+from evaluator.history import History
+from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
+from evaluator.status import horizon_of, status_of
+from evaluator.store import Store, ensure_meta, layout_of
+from streams.connect import make_consumer, make_producer, no_broker, ping_redis, redis_client, until_available
+from streams.dead_letters import dead_letter
+from streams.errors import BadRecord, Unavailable
+from streams.metrics import EvaluatorMetrics, Metrics, set_optional
+from streams.settings import Settings
+from streams.suite import Suite
+from streams.topics import Topics
+
+log = logging.getLogger("chorus.evaluator")
+
+_BEAT = 1.0  # s between empty runs of a partition that is at rest
+_LOOK = 5.0  # s between looks at the whole store: expiry, metrics
+_READ = {VOTES: 100, LABELS: 2000, LETTERS: 500}
+
+
+class EvaluatorService(Service):
+    """Any number of these share the partitions; none of them holds anything that the store does not."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        settings: Settings,
+        *,
+        name: str = "evaluator",
+        metrics: Metrics | None = None,
+        group: bool = True,
+    ) -> None:
+        """`group=False` reads every partition by itself, beside any other evaluator: for a rebuild."""
+        super().__init__()
+        self.ready = False
+        self.suite, self.settings, self.host_name = suite, settings, name
+        self.metrics: EvaluatorMetrics = (metrics or Metrics()).evaluator
+        self.topics = Topics(suite.name)
+        self.kinds = {self.topics.votes: VOTES, self.topics.labels: LABELS, self.topics.dead_letters: LETTERS}
+        self.redis = redis_client(settings.redis)
+        self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
+        self.history = History(self.redis, suite.name)
+        self.partitions: dict[TopicPartition, LogPartition] = {}
+        self._group = group
+        self._unplaced: set[TopicPartition] = set()
+        self._beyond: set[TopicPartition] = set()
+        self._moved: dict[TopicPartition, float] = {}
+        self._beaten: dict[TopicPartition, float] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._producer: AIOKafkaProducer | None = None
+
+    async def on_start(self) -> None:
+        """Nothing is read before the store is there and laid out as this evaluator means it to be."""
+        await until_available(lambda: ping_redis(self.redis, self.settings.redis))
+        await until_available(lambda: ensure_meta(self.redis, self.suite.name, self.store.layout))
+        kafka = self.settings.kafka
+        self._producer = make_producer(kafka)
+        self._consumer = make_consumer(
+            kafka,
+            group=f"{self.suite.name}.evaluator" if self._group else None,
+            max_partition_fetch_bytes=4_000_000,
+        )
+        await until_available(self._connect)
+
+    async def _connect(self) -> None:
+        assert self._consumer
+        assert self._producer
+        try:
+            await self._producer.start()
+            await self._consumer.start()
+        except KafkaError:
+            raise Unavailable(no_broker(self.settings.kafka)) from None
+        if self._group:
+            self._consumer.subscribe(list(self.kinds), listener=_Assignment(self))
+            return
+        found = [
+            TopicPartition(topic, number)
+            for topic in self.kinds
+            for number in sorted(self._consumer.partitions_for_topic(topic) or await self._ask(topic))
+        ]
+        self._consumer.assign(found)
+        self.assigned(found)
+
+    async def _ask(self, topic: str) -> set[int]:
+        assert self._consumer
+        self._consumer.subscribe([topic])
+        await self._consumer._client.set_topics([topic])
+        self._consumer.unsubscribe()
+        partitions = self._consumer.partitions_for_topic(topic)
+        if not partitions:
+            raise Unavailable(f"there is no topic {topic}: make it with `chorus topics create`")
+        return set(partitions)
+
+    async def on_stop(self) -> None:
+        if self._consumer:
+            await self._consumer.stop()
+        if self._producer:
+            await self._producer.stop()
+        await self.redis.aclose()
+
+    def assigned(self, partitions: list[TopicPartition]) -> None:
+        """These partitions are ours now; they are read once the store has said from where."""
+        assert self._consumer
+        for tp in partitions:
+            self._consumer.seek(tp, 0)
+            self._consumer.pause(tp)
+            self._unplaced.add(tp)
+
+    def revoked(self, partitions: list[TopicPartition]) -> None:
+        """Nothing to hand over: the store knows how far it is."""
+        for tp in partitions:
+            self.partitions.pop(tp, None)
+            self._unplaced.discard(tp)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether every partition has been read to where nothing more came for a while."""
+        now = time.monotonic()
+        return (
+            bool(self.partitions)
+            and not self._unplaced
+            and all(
+                now - self._moved.get(tp, now) > self.settings.host.idle_after / 1000
+                for tp in self.partitions
+            )
+        )
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Log partition → the offset up to which it is folded."""
+        return {partition.log: partition.position for partition in self.partitions.values()}
+
+    @Service.task
+    async def _fold(self) -> None:
+        assert self._consumer
+        delay, said = 0.2, ""
+        while not self.should_stop:
+            try:
+                await self._round(self._consumer)
+                delay, said = 0.2, ""
+                self.ready = True
+            except (Unavailable, KafkaError) as error:
+                # What was under way may have gone in or not: the store is asked again.
+                if str(error) != said:
+                    log.warning("%s; trying again until it does", said := str(error))
+                self._unplaced |= set(self.partitions)
+                await asyncio.sleep(delay)
+                delay = min(5.0, delay * 1.6)
+
+    async def _round(self, consumer: AIOKafkaConsumer) -> None:
+        for tp in list(self._unplaced):
+            await self._place(consumer, tp)
+        try:
+            fetched = await consumer.getmany(timeout_ms=100, max_records=2000)
+        except OffsetOutOfRangeError as error:
+            self._unplaced |= set(error.args[0])
+            self._beyond |= set(error.args[0])
+            return
+        now = time.monotonic()
+        work = []
+        for tp, records in fetched.items():
+            if tp in self.partitions and tp not in self._unplaced:
+                self._moved[tp] = now
+                work.append(self._apply(tp, records, consumer))
+        for tp, partition in self.partitions.items():
+            if tp not in fetched and tp not in self._unplaced and now - self._beaten.get(tp, 0.0) > _BEAT:
+                self._beaten[tp] = now
+                drained = now - self._moved.get(tp, now) > self.settings.host.idle_after / 1000
+                work.append(self._beat(tp, partition, drained))
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _apply(self, tp: TopicPartition, records: list[Any], consumer: AIOKafkaConsumer) -> None:
+        partition = self.partitions[tp]
+        fresh = [record for record in records if record.offset >= partition.position]
+        if fresh and not await partition.apply(fresh, fresh[-1].offset + 1):
+            self._unplaced.add(tp)
+        high = consumer.highwater(tp)
+        if high is not None:
+            self.metrics.lag.labels(tp.topic, tp.partition).set(max(0, high - partition.position))
+
+    async def _beat(self, tp: TopicPartition, partition: LogPartition, drained: bool) -> None:
+        if not await partition.beat(drained=drained):
+            log.warning("the store has lost %s from offset %d on; reading it again", *_at(partition))
+            self._unplaced.add(tp)
+
+    async def _place(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        """Go on reading from where the shards stand, and declare what retention has cut before it."""
+        partition = self.partitions.get(tp)
+        if partition is None:
+            partition = self.partitions[tp] = LogPartition(
+                self.kinds[tp.topic],
+                tp.partition,
+                len(consumer.partitions_for_topic(tp.topic) or [tp.partition]),
+                self.store,
+                self.suite,
+                self.settings,
+                self.metrics,
+                self._send_letter,
+            )
+        await ensure_meta(self.redis, self.suite.name, self.store.layout)
+        position = await partition.load()
+        beginning = (await consumer.beginning_offsets([tp]))[tp]
+        if position < beginning:
+            await partition.skip_to(beginning)
+        elif tp in self._beyond:
+            self._beyond.discard(tp)
+            raise Unavailable(
+                f"the store has {partition.log} up to offset {position}, which the broker does not have: "
+                "if the topic was made anew, run `chorus rebuild`"
+            )
+        if tp not in consumer.assignment():
+            return
+        consumer.seek(tp, partition.position)
+        consumer.resume(tp)
+        self._unplaced.discard(tp)
+        self._moved[tp] = time.monotonic()
+
+    async def _send_letter(self, record: Any, error: BadRecord) -> None:
+        assert self._producer
+        key, value = dead_letter(record, error, self.host_name)
+        await self._producer.send_and_wait(self.topics.dead_letters, value, key=key)
+        log.warning("%s/%d/%d goes to dead letters: %s", record.topic, record.partition, record.offset, error)
+
+    @Service.task
+    async def _look(self) -> None:
+        while not self.should_stop:
+            try:
+                if await self.history.refresh():
+                    await self._expire()
+                    self._show()
+            except Unavailable:
+                pass  # the other task says so
+            await self.sleep(_LOOK)
+
+    async def _expire(self) -> None:
+        """Time is the least of the live members' watermarks and of what the labels have come to."""
+        status = status_of(self.suite, self.history, self.settings.host.leap, windows=False)
+        times = [status["watermark"], status["labels_through"]]
+        if None in times:
+            return
+        keep = (min(times) - self.suite.retention_ms - horizon_of(self.suite)) // self.store.layout.generation
+        for shard in self.store.shards:
+            if keep > 0 and (dropped := await self.store.expire(shard, keep)):
+                log.info("dropped %d generations of shard %d: event time has passed them", dropped, shard)
+
+    def _show(self) -> None:
+        status = status_of(self.suite, self.history, self.settings.host.leap)
+        metrics, counters = self.metrics, status["counters"]
+        watermark, through = status["watermark"], status["labels_through"]
+        set_optional(metrics.watermark, None if watermark is None else watermark / 1000)
+        set_optional(metrics.delay, None if watermark is None else time.time() - watermark / 1000)
+        set_optional(metrics.labels_through, None if through is None else through / 1000)
+        metrics.pending.set(counters["pending_labels"])
+        metrics.late.set(counters["late"])
+        metrics.gaps.set(counters["gaps"])
+        metrics.gap_records.set(counters["gap_records"])
+        metrics.dead_letters.set(counters["dead_letters"])
+        metrics.show(status)
+
+
+def _at(partition: LogPartition) -> tuple[str, int]:
+    return partition.log, partition.position
+
+
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, service: EvaluatorService) -> None:
+        self._service = service
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self._service.revoked(list(revoked))
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._service.assigned(list(assigned))

@@ -1,0 +1,127 @@
+"""The status document: everything that is known of a suite, from Redis alone. docs/status.md describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluator.history import History
+from evaluator.windows import Count, MemberFigures, Window, evaluate
+from streams.connect import redis_client
+from streams.records import SUITE
+from streams.settings import Settings
+from streams.suite import Suite
+
+SCHEMA = 1
+_NOTHING = {"n": None, "positive": None, "negative": None, "unlabelled": None, "precision": None}
+
+
+async def read_status(suite: Suite, settings: Settings) -> dict[str, Any]:
+    """The status document of a suite, read from Redis. Raises Unavailable without one."""
+    client = redis_client(settings.redis)
+    try:
+        history = History(client, suite.name)
+        await history.refresh()
+        return status_of(suite, history, settings.host.leap)
+    finally:
+        await client.aclose()
+
+
+def horizon_of(suite: Suite) -> int:
+    """Age in ms at which a bucket's labels are taken to have come."""
+    horizon = suite.labels.horizon
+    return max(suite.labels.min_horizon, 0) if horizon == "auto" else int(horizon)
+
+
+def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True) -> dict[str, Any]:
+    """The status document from a picture of the store. Instants in epoch ms; None is undefined."""
+    ids = list(suite.members)
+    live = suite.live
+    marks = {name: history.watermark(name) for name in ids}
+    watermark = _watermark(suite, history, marks)
+    through = history.labels_through(leap)
+    horizon = horizon_of(suite)
+    matured = None if watermark is None or through is None else min(watermark, through - horizon)
+    longest = max(suite.window_ms.values(), default=0)
+    ends = [end for end in (watermark, matured) if end is not None and windows]
+    firsts = [end - end % suite.bucket - longest for end in ends]
+    cells = history.cells(ids, min(firsts, default=0)) if firsts else None
+    views = []
+    for name, length in suite.window_ms.items():
+        for view, end in (("latest", watermark), ("matured", matured)):
+            window = None
+            if cells is not None and end is not None and end >= suite.bucket:
+                end -= end % suite.bucket
+                window = evaluate(cells, live, end - length, end, suite.bucket)
+            views.append(_window(suite, name, view, window, marks))
+    return {
+        "schema": SCHEMA,
+        "suite": suite.name,
+        "revision": history.revision,
+        "watermark": watermark,
+        "labels_through": through,
+        "horizon": horizon,
+        "windows": views,
+        "counters": dict(history.counters()),
+    }
+
+
+def _watermark(suite: Suite, history: History, marks: dict[str, int | None]) -> int | None:
+    """The least of the live members'; of a suite without live members, what its host has read."""
+    values = [marks[name] for name in suite.live] or [history.watermark(SUITE)]
+    return None if None in values else min(value for value in values if value is not None)
+
+
+def _window(
+    suite: Suite, name: str, view: str, window: Window | None, marks: dict[str, int | None]
+) -> dict[str, Any]:
+    figures = {member.id: member for member in window.members} if window else {}
+    return {
+        "name": name,
+        "view": view,
+        "start": window.start if window else None,
+        "end": window.end if window else None,
+        "volume": window.volume if window else None,
+        "suite": {
+            "covered": _intervals(window.covered) if window else [],
+            "flagged": _count(window.flagged if window else None),
+            "unflagged": _count(window.unflagged if window else None),
+            "answered": _count(window.answered if window else None),
+            "recall": window.recall if window else None,
+        },
+        "members": [_member(suite, each, figures.get(each), marks[each]) for each in suite.members],
+    }
+
+
+def _member(suite: Suite, name: str, figures: MemberFigures | None, mark: int | None) -> dict[str, Any]:
+    spec = suite.members[name]
+    return {
+        "id": name,
+        "stage": spec.stage,
+        "owner": spec.owner,
+        "watermark": mark,
+        "covered": _intervals(figures.covered) if figures else [],
+        "scored": figures.scored if figures else None,
+        "abstained": figures.abstained if figures else None,
+        "errors": figures.errors if figures else None,
+        "flagged": _count(figures.flagged if figures else None),
+        "unique": _count(figures.unique if figures else None),
+        "unique_recall": figures.unique_recall if figures else None,
+        "overlap": figures.overlap if figures else {},
+        "verdict": None,
+    }
+
+
+def _count(count: Count | None) -> dict[str, Any]:
+    if count is None:
+        return dict(_NOTHING)
+    return {
+        "n": count.n,
+        "positive": count.positive,
+        "negative": count.negative,
+        "unlabelled": count.unlabelled,
+        "precision": count.precision,
+    }
+
+
+def _intervals(intervals: list[tuple[int, int]]) -> list[list[int]]:
+    return [[start, end] for start, end in intervals]
