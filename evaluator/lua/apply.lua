@@ -17,7 +17,8 @@ local POSITIVE, NEGATIVE, WITHDRAWN = 1, 2, 3                      -- flags / 16
 
 local prefix = ARGV[1]
 local call, pack, unpack_msg = redis.call, cmsgpack.pack, cmsgpack.unpack
-local floor, char, byte, max, min = math.floor, string.char, string.byte, math.max, math.min
+local floor, max, min = math.floor, math.max, math.min
+local char, byte, sub = string.char, string.byte, string.sub
 local bor, band = bit.bor, bit.band
 local CHUNK = 4000                                                  -- Lua's unpack() takes about 8000
 
@@ -66,9 +67,10 @@ end
 for i = 1, #sets, 3 do call('HSET', prefix .. sets[i], sets[i + 1], sets[i + 2]) end
 
 -- 4. Records, read in bulk and kept here until they are written back.
-local loaded = {}                    -- generation -> id -> record, or false where there is none
+local loaded = {}                    -- generation -> id -> record, or as it is packed, or false: there is none
 local exists = {}                    -- generation -> whether its hash exists
 local changed = {}                   -- records to be written
+local plain = {}                     -- generation -> id, packed, ...: written as they are, before `changed`
 local cells = {}                     -- bucket -> cell -> by how much it changes
 
 local function generation_key(generation) return prefix .. 'r:' .. string.format('%.0f', generation) end
@@ -97,7 +99,7 @@ local function fetch(generation, ids)
     for i = 1, #values do
       local id = ids[first + i - 1]
       if known[id] == nil then
-        known[id] = values[i] and read(values[i], generation, id) or false
+        known[id] = values[i] or false
       end
     end
   end
@@ -129,35 +131,100 @@ local function prefetch(generations, ids)
   end
 end
 
-local function find(generation, id)
-  local own = loaded[generation]
-  local record = own and own[id]
-  if record then return record end
-  own = loaded[generation - 1]; record = own and own[id]
-  if record then return record end
-  own = loaded[generation + 1]; record = own and own[id]
+local function at(generation, id)
+  local known = loaded[generation]
+  local record = known and known[id]
+  if type(record) == 'string' then
+    record = read(record, generation, id)
+    known[id] = record
+  end
   return record or nil
 end
 
-local function cell_of(record)
-  -- What the histogram tells apart. Withdrawn counts as unlabelled; a record of nothing counts nowhere.
-  local label = record.label
-  if label == WITHDRAWN then label = 0 end
-  if label == 0 and record.yes == '' then return nil end
-  local state = label
-  if label > 0 and record.flags >= ANCHORED then state = state + 4 end
-  if floor(record.flags / ANSWERED) % 2 == 1 then state = state + 8 end
-  return 'h' .. pack(record.yes, record.no, record.segment, record.revision, state)
+local function find(generation, id)
+  return at(generation, id) or at(generation - 1, id) or at(generation + 1, id)
 end
 
-local function count(record, by)
-  local cell = cell_of(record)
+local function absent(generation, id)
+  local known = loaded[generation]
+  return not (known and known[id])
+end
+
+local function cell_of(flags, label, revision, yes, no, segment)
+  -- What the histogram tells apart. Withdrawn counts as unlabelled; a record of nothing counts nowhere.
+  if label == WITHDRAWN then label = 0 end
+  if label == 0 and yes == '' then return false end
+  local state = label
+  if label > 0 and flags >= ANCHORED then state = state + 4 end
+  if floor(flags / ANSWERED) % 2 == 1 then state = state + 8 end
+  return 'h' .. pack(yes, no, segment, revision, state)
+end
+
+local function add(time, cell, by)
   if not cell then return end
-  local bucket = record.time - record.time % bucket_ms
+  local bucket = time - time % bucket_ms
   local column = cells[bucket]
   if not column then column = {}; cells[bucket] = column end
   column[cell] = (column[cell] or 0) + by
 end
+
+local function count(record, by)
+  local cell = cell_of(record.flags, record.label, record.revision, record.yes, record.no, record.segment)
+  add(record.time, cell, by)
+end
+
+local function write_plain(generation, id, packed)
+  -- A record whose parts nobody in this run needs. Should a later update need them after all, it finds it.
+  local known = loaded[generation]
+  if not known then known = {}; loaded[generation] = known end
+  known[id] = packed
+  local list = plain[generation]
+  if not list then list = {}; plain[generation] = list end
+  list[#list + 1] = id
+  list[#list + 1] = packed
+end
+
+local function split(packed)
+  -- A packed record is its time, then all the rest: (time with its code, the rest). cmsgpack packs a whole
+  -- number in 1, 2, 3, 5 or 9 bytes, as its first byte says.
+  local first, length = byte(packed, 1), 1
+  if first == 0xce or first == 0xd2 then length = 5
+  elseif first == 0xcd or first == 0xd1 then length = 3
+  elseif first == 0xcc or first == 0xd0 then length = 2
+  elseif first == 0xcf or first == 0xd3 then length = 9 end
+  return sub(packed, 1, length), sub(packed, length + 1)
+end
+
+local rests = {}                     -- the rest of a record -> its parts and what a label makes of it
+
+local function rest_of(rest)
+  local known = rests[rest]
+  if known == nil then
+    local flags, revision, yes, no, segment, lrev = unpack_msg(rest)
+    known = false
+    if not lrev then
+      known = {flags = flags, revision = revision, yes = yes, no = no, segment = segment, labelled = {},
+               cell = cell_of(flags % 16, 0, revision, yes, no, segment)}
+    end
+    rests[rest] = known
+  end
+  return known
+end
+
+local function labelled(known, label, anchored)
+  -- What the rest of an unlabelled record becomes: {packed without the label's version, its cell}.
+  local key = anchored and label or label + 4
+  local found = known.labelled[key]
+  if not found then
+    local flags = known.flags
+    if anchored and flags < ANCHORED then flags = flags + ANCHORED end
+    found = {pack(flags + 16 * label, known.revision, known.yes, known.no, known.segment),
+             cell_of(flags, label, known.revision, known.yes, known.no, known.segment)}
+    known.labelled[key] = found
+  end
+  return found
+end
+local NOTHING = {flags = 0, revision = 0, yes = '', no = '', segment = '', labelled = {}, cell = false}
 
 local function open(record)
   -- Take a record out of the histogram before its first change in this run.
@@ -267,6 +334,16 @@ if hits then
     local generation, id, time = generations[i], ids[i], times[i]
     if generation < horizon then
       late = late + 1
+    elseif absent(generation, id) and not waiting[id] and absent(generation - 1, id)
+        and absent(generation + 1, id) then
+      local pattern = patterns[which[i] + 1]
+      if not pattern.rest then                                       -- a new record, alike but for its time
+        local flags = TIMED + (pattern[5] and ANSWERED or 0) + (pattern[6] and LIVE_REVISION or 0)
+        pattern.rest = pack(flags, pattern[4], pattern[1], pattern[2], pattern[3])
+        pattern.cell = cell_of(flags, 0, pattern[4], pattern[1], pattern[2], pattern[3])
+      end
+      write_plain(generation, id, pack(time - generation * generation_ms) .. pattern.rest)
+      add(time, pattern.cell, 1)
     else
       local pattern = patterns[which[i] + 1]
       local segment, revision, live = pattern[3], pattern[4], pattern[6]
@@ -321,12 +398,36 @@ if labels then
     end
     table.sort(all, function(a, b) return a > b end)
   end
+  local function label_plainly(i, generation, id, time)
+    -- The two common cases: a request that nobody flagged, and one that is flagged and not labelled yet.
+    if waiting[id] then return false end
+    local known, start, packed = loaded[generation], generation * generation_ms, nil
+    local value = known and known[id]
+    if value then
+      if type(value) ~= 'string' then return false end
+      local stamp, rest = split(value)
+      local parts = rest_of(rest)
+      if not parts or parts.flags % 2 == 0 then return false end
+      local new, moment = labelled(parts, given[i], true), start + unpack_msg(stamp)
+      add(moment, parts.cell, -1)
+      add(moment, new[2], 1)
+      packed = stamp .. new[1]
+    else
+      if not absent(generation - 1, id) or not absent(generation + 1, id) then return false end
+      local new = labelled(NOTHING, given[i], true)
+      add(time, new[2], 1)
+      packed = pack(time - start) .. new[1]
+    end
+    write_plain(generation, id, packed .. pack(revisions[i], ats[i] - start, sources[i]))
+    return true
+  end
+
   for i = 1, #ids do
     local id, time, generation, record = ids[i], asked[i], generations[i], nil
     if time then
       if generation < horizon then
         late = late + 1
-      else
+      elseif not label_plainly(i, generation, id, time) then
         record = find(generation, id)
         if record then
           open(record)
@@ -339,13 +440,12 @@ if labels then
       end
     else
       for g = 1, #all do
-        local known = loaded[all[g]]
-        record = known and known[id] or nil
+        record = at(all[g], id)
         if record then break end
       end
       if not record then                     -- one that an earlier label of this very run has placed
-        for _, known in pairs(loaded) do
-          local candidate = known[id]
+        for generation in pairs(loaded) do
+          local candidate = at(generation, id)
           if candidate and (not record or candidate.time > record.time) then record = candidate end
         end
       end
@@ -395,6 +495,12 @@ for i = 1, #changed do
   end
   list[#list + 1] = record.id
   list[#list + 1] = value
+end
+for generation, list in pairs(plain) do
+  call('SADD', prefix .. 'generations', string.format('%.0f', generation))
+  for first = 1, #list, CHUNK do
+    call('HSET', generation_key(generation), unpack(list, first, min(first + CHUNK - 1, #list)))
+  end
 end
 for generation, list in pairs(removals) do
   for first = 1, #list, CHUNK do
