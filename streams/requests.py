@@ -67,6 +67,19 @@ class DecodedBatch:
             self.offsets[at], self.ids[at], self.segment[at], self.segments, self.batch.take(start, stop), []
         )
 
+    def pick(self, which: list[int]) -> DecodedBatch:
+        """The usable requests at these indexes, as ids, offsets and times; the columns stay behind."""
+        if len(which) == len(self.ids):
+            return self
+        return DecodedBatch(
+            self.offsets[which],
+            [self.ids[i] for i in which],
+            self.segment[which],
+            self.segments,
+            Batch(self.times[which], {}),
+            [],
+        )
+
 
 class RequestDecoder:
     """Decodes the requests of one suite. Built once; `decode` never raises for what a record holds."""

@@ -1,0 +1,255 @@
+"""One batch of one partition: scored, written as votes, answered as decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from members.decisions import decisions, recorded, scored
+from members.ownership import Owned
+from members.sending import Sender
+from streams.dead_letters import dead_letter
+from streams.errors import BadRecord
+from streams.metrics import HostMetrics
+from streams.records import SUITE, Votes
+from streams.requests import DecodedBatch, RequestDecoder
+from streams.settings import Settings
+from streams.suite import Suite
+from streams.topics import Topics
+from streams.votes import MAX_BYTES, SCHEMA, build_votes, encode
+
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A batch with its votes: true, abstain are bool[k, n], failed bool[k]; `watermark` (ms) includes it."""
+
+    decoded: DecodedBatch
+    true: Bits
+    abstain: Bits
+    failed: Bits
+    watermark: int | None
+
+
+class Scorer:
+    """Takes batches from records to the acknowledged votes and decisions.
+
+    `between` is called after the votes record is there and before the decisions are sent: a place for tests
+    to crash at.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        settings: Settings,
+        *,
+        stage: str,
+        members: list[str],
+        name: str,
+        panel: Any,
+        sender: Sender,
+        metrics: HostMetrics,
+        partitions: Mapping[str, int],
+    ) -> None:
+        self._suite, self._stage, self._members, self._name = suite, stage, members, name
+        self._panel, self._send, self._metrics = panel, sender, metrics
+        self._topics = Topics(suite.name)
+        self._partitions = partitions
+        self._decoder = RequestDecoder(suite, settings.limits)
+        self._names = [SUITE, *members] if stage == "live" else list(members)
+        self._scoring = asyncio.Lock()
+        self._stage_time = {
+            name: metrics.stage.labels(name) for name in ("decode", "vote", "encode", "produce")
+        }
+        #: the suite's revision; changes of suite come with the registry
+        self.revision = 1
+        self.between: Callable[[], None] = lambda: None
+        #: Whether partitions of `requests` share one of `votes`; then no offset of it speaks for all.
+        self.shared_votes = partitions[self._topics.votes] < partitions[self._topics.requests]
+
+    def votes_partition(self, partition: int) -> int:
+        """The partition of `votes` that carries the records of partition `partition` of `requests`."""
+        return partition % self._partitions[self._topics.votes]
+
+    def _frame(self, owned: Owned, start: int, end: int, **more: Any) -> Votes:
+        return Votes(
+            schema=SCHEMA,
+            stage=self._stage,
+            host=self._name,
+            partition=owned.partition,
+            partitions=self._partitions[self._topics.requests],
+            start=start,
+            end=end,
+            revision=self.revision,
+            bucket=self._suite.bucket,
+            members=self._names,
+            segments=[],
+            runs=[],
+            states=[[] for _ in self._names],
+            hits=[],
+            ids=[],
+            times=[],
+            true=b"",
+            abstain=b"",
+            **{"watermark": owned.watermark.value, **more},
+        )
+
+    async def hello(self, owned: Owned) -> str:
+        """Write the record that marks the take-over; returns what to listen for."""
+        hello = uuid.uuid4().hex
+        at = owned.position
+        await self._write(owned, self._frame(owned, at, at, hello=hello))
+        return hello
+
+    async def heartbeat(self, owned: Owned) -> None:
+        """Say that the partition has nothing more to read."""
+        async with owned.order:
+            at = owned.done
+            await self._write(owned, self._frame(owned, at, at, idle=True))
+
+    async def batch(self, owned: Owned, records: list[Any], start: int, end: int) -> None:
+        """Steps 1 to 3 for records of positions [start, end). Raises Abandoned when the partition goes."""
+        if owned.replay:
+            async with owned.order:
+                for first, stop, votes in owned.replay.split(start, end):
+                    part = [record for record in records if first <= record.offset < stop]
+                    if votes is None:
+                        await self._write_scored(owned, await self._score(owned, part), first, stop)
+                    else:
+                        await self._repeat(owned, votes, part)
+                    owned.done = stop
+                owned.replay.forget(end)
+            return
+        batch = await self._score(owned, records)
+        async with owned.order:
+            await self._write_scored(owned, batch, start, end)
+            owned.done = end
+
+    def _decode(self, owned: Owned, records: list[Any]) -> DecodedBatch:
+        began = time.perf_counter()
+        decoded = self._decoder.decode(records)
+        owned.watermark.observe(decoded.times)
+        self._stage_time["decode"].observe(time.perf_counter() - began)
+        return decoded
+
+    async def _score(self, owned: Owned, records: list[Any]) -> Scored:
+        decoded = self._decode(owned, records)
+        watermark = owned.watermark.value  # now: the next batch may be decoded while this one waits
+        n, k = len(decoded), len(self._members)
+        true, abstain, failed = np.zeros((k, n), bool), np.zeros((k, n), bool), np.zeros(k, bool)
+        if n and k:
+            async with self._scoring:
+                began = time.perf_counter()
+                ballot = await self._panel.vote(decoded.batch)
+                self._stage_time["vote"].observe(time.perf_counter() - began)
+            abstain, failed = ballot.abstain, ballot.failed
+            true = ballot.true & ~abstain
+            for name, yes, no in zip(self._members, true.sum(1), abstain.sum(1), strict=True):
+                self._metrics.votes.labels(name).inc(int(yes))
+                self._metrics.abstentions.labels(name).inc(int(no))
+        self._metrics.requests.inc(n)
+        self._metrics.batch.observe(n)
+        return Scored(decoded, true, abstain, failed, watermark)
+
+    async def _write_scored(self, owned: Owned, batch: Scored, start: int, end: int) -> None:
+        began = time.perf_counter()
+        frame = self._frame(owned, start, end, watermark=batch.watermark)
+        live = self._stage == "live"
+        true, abstain, failed = batch.true, batch.abstain, batch.failed
+        rows = []
+        if live:  # the suite's own answer comes first
+            judgement: Bits = np.logical_or.reduce(true, axis=0)
+            fired = scored(self._members, true)
+            rows = decisions(batch.decoded, fired, judgement.tolist(), self.revision, owned.partition)
+            self._count(judgement)
+            true = np.vstack((judgement, true))
+            abstain = np.vstack((np.zeros_like(judgement), abstain))
+            failed = np.append(False, failed)
+        votes = _split(frame, batch.decoded, true, abstain, failed)
+        self._stage_time["encode"].observe(time.perf_counter() - began)
+        began = time.perf_counter()
+        for each in votes:
+            place = await self._write_bytes(owned, each)
+            # While a replay lasts, a successor still needs the records before this one.
+            if not owned.replay:
+                owned.tail = place
+        if live:
+            self.between()
+            await self._answer(owned, rows, batch.decoded.bad)
+        self._stage_time["produce"].observe(time.perf_counter() - began)
+
+    async def _repeat(self, owned: Owned, votes: Votes, records: list[Any]) -> None:
+        """Decide as recorded: no member is asked, no votes are written."""
+        decoded = self._decode(owned, records)
+        answered, fired, judgement = recorded(votes, decoded)
+        rows = decisions(decoded.pick(answered), fired, judgement, votes.revision, owned.partition)
+        self._count(np.array(judgement, bool))
+        self._metrics.replayed.inc(len(rows))
+        await self._answer(owned, rows, decoded.bad)
+
+    async def _answer(
+        self, owned: Owned, rows: list[tuple[bytes, bytes]], bad: list[tuple[Any, BadRecord]]
+    ) -> None:
+        topic = self._topics.decisions
+        letters = [dead_letter(record, error, self._name) for record, error in bad]
+        await asyncio.gather(
+            self._send.many(topic, owned.partition % self._partitions[topic], rows, lambda: owned.wanted),
+            self._send.many(
+                self._topics.dead_letters,
+                owned.partition % self._partitions[self._topics.dead_letters],
+                letters,
+                lambda: owned.wanted,
+            ),
+        )
+        for _, error in bad:
+            self._metrics.dead_letters.labels(error.reason).inc()
+
+    def _count(self, judgement: Bits) -> None:
+        flagged = int(judgement.sum())
+        self._metrics.decisions.labels("true").inc(flagged)
+        self._metrics.decisions.labels("false").inc(len(judgement) - flagged)
+
+    async def _write(self, owned: Owned, votes: Votes) -> int:
+        return await self._write_bytes(owned, encode(votes))
+
+    async def _write_bytes(self, owned: Owned, value: bytes) -> int:
+        return await self._send.one(
+            self._topics.votes,
+            self.votes_partition(owned.partition),
+            str(owned.partition).encode(),
+            value,
+            lambda: owned.wanted,
+        )
+
+    def show_watermarks(self, partitions: Iterable[Owned]) -> None:
+        """Bring the gauges up to date: a host stands at the least of its partitions."""
+        known = [value for owned in partitions if (value := owned.watermark.value) is not None]
+        if known:
+            for name in self._members:
+                self._metrics.watermark.labels(name).set(min(known) / 1000)
+                self._metrics.delay.labels(name).set(max(0.0, time.time() - min(known) / 1000))
+
+
+def _split(frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, failed: Bits) -> list[bytes]:
+    """The record of a batch as msgpack, or its halves where that is more than a broker takes."""
+    value = encode(build_votes(frame, decoded, true, abstain, failed))
+    if len(value) <= MAX_BYTES or len(decoded) < 2:
+        return [value]
+    half = len(decoded) // 2
+    middle = int(decoded.offsets[half])
+    out = []
+    for at, start, end in ((slice(0, half), frame.start, middle), (slice(half, None), middle, frame.end)):
+        part = decoded.take(at.start, len(decoded) if at.stop is None else at.stop)
+        piece = msgspec.structs.replace(frame, start=start, end=end)
+        out += _split(piece, part, true[:, at], abstain[:, at], failed)
+    return out
+

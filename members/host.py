@@ -1,0 +1,389 @@
+"""The member host: reads requests in batches, lets its members vote, and writes what they said.
+
+What a live host does with a batch, in this order, is a write-ahead log (members/recovery.py reads it):
+
+1. decode and score it;
+2. write the votes record and wait for it to be there;
+3. write the decisions and the dead letters and wait for them;
+4. commit the offset of `requests` (throttled);
+5. commit how far back on `votes` a successor has to read (throttled, after 4).
+
+A shadow host does 1, 2 and 4, in a consumer group of its own. Batches of one partition are written in
+order; while one waits for the broker the next is scored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import TopicPartition
+from mode import Service
+
+from members.batches import Scorer
+from members.ownership import Listener, Owned
+from members.panel import Panel
+from members.recovery import Found, Replay, Tail
+from members.sending import Abandoned, Sender
+from streams.connect import make_consumer, make_producer, no_broker, until_available
+from streams.errors import Unavailable
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.suite import Stage, Suite
+from streams.topics import Topics
+from streams.watermark import Watermark
+
+log = logging.getLogger("chorus")
+
+#: Batches under way at once: one waits for the broker while the other is scored.
+_UNDER_WAY = 2
+_TICK = 0.25
+
+
+def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
+    """The consumer group of a host: one for the live hosts, one for each set of shadow candidates."""
+    if stage == "live":
+        return f"{suite}.live"
+    joined = "+".join(sorted(members))
+    if len(joined) > 150:
+        joined = hashlib.sha256(joined.encode()).hexdigest()[:16]
+    return f"{suite}.shadow.{joined}"
+
+
+class HostService(Service):
+    """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions."""
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        suite: Suite,
+        settings: Settings,
+        *,
+        stage: Stage,
+        members: list[str],
+        name: str,
+        metrics: Metrics | None = None,
+        panel: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ready = False
+        self.suite, self.settings, self.stage, self.members, self.name = suite, settings, stage, members, name
+        self.topics = Topics(suite.name)
+        self.group = group_of(suite.name, stage, members)
+        self._metrics = (metrics or Metrics()).host
+        self._said = ""
+        self._panel = panel or Panel(
+            [suite.members[each] for each in members],
+            settings.host,
+            suite.features,
+            on_event=self._on_member,
+        )
+        self._owned: dict[int, Owned] = {}
+        self._fresh: dict[int, Owned] = {}
+        self._assigned_once = False
+        self._batches: set[asyncio.Task[None]] = set()
+        self._committed: dict[int, int] = {}
+        self._commit_due = 0.0
+        self._consumer: Any = None
+        self._producer: Any = None
+        self._tail: Tail | None = None
+        self._main: asyncio.Task[None] | None = None
+
+    # -- start and stop
+
+    async def on_start(self) -> None:
+        """Begin to look for the broker; returns at once, `ready` says when it has been found."""
+        self._main = asyncio.create_task(self._run())
+        self._main.add_done_callback(self._ended)
+
+    async def on_stop(self) -> None:
+        """Finish the batches under way (briefly), commit, leave the group."""
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait({self._main}, timeout=1)
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=1)
+        for task in self._batches:
+            task.cancel()
+        if self._consumer is not None:
+            await _briefly(self._commit(force=True))
+        await _briefly(self._close())
+        await _briefly(self._panel.close())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Crash, as `Service.crash` does, without its traceback: run_worker tells why in one line."""
+        log.debug("host %s failed", self.name, exc_info=error)
+        self.ready = False
+        self._crash(error)
+
+    async def _run(self) -> None:
+        if self.members:
+            await self._panel.load()
+        await until_available(self._connect)
+        while not self.should_stop:
+            try:
+                await self._turn()
+            except Abandoned:
+                continue
+            except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+                await self._lost_place(error)
+            except (KafkaError, IllegalStateError) as error:
+                self._tell(error)
+                await asyncio.sleep(_TICK)
+            else:
+                self._said = ""
+
+    def _tell(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if isinstance(error, KafkaError) and text != self._said:
+            log.warning("requests cannot be read (%s); trying again until they can", text)
+            self._said = text
+
+    async def _connect(self) -> None:
+        """Connect and check the topics. Raises Unavailable, and leaves nothing open then."""
+        kafka = self.settings.kafka
+        self._consumer = make_consumer(kafka, group=self.group, max_partition_fetch_bytes=4 << 20)
+        self._producer = make_producer(kafka, max_batch_size=900_000, request_timeout_ms=10_000)
+        tail = make_consumer(kafka, group=f"{self.suite.name}.live.tail", max_partition_fetch_bytes=4 << 20)
+        self._tail = Tail(tail, self.topics.votes) if self.stage == "live" else None
+        try:
+            await self._consumer.start()
+            await self._producer.start()
+            there = await self._consumer.topics()
+            wanted = [self.topics.requests, self.topics.votes]
+            if self.stage == "live":
+                await tail.start()
+                wanted += [self.topics.decisions, self.topics.dead_letters]
+            if missing := [topic for topic in wanted if topic not in there]:
+                raise Unavailable(
+                    f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`"
+                )
+            counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
+        except KafkaError:
+            await self._close()
+            raise Unavailable(no_broker(kafka)) from None
+        except Unavailable:
+            await self._close()
+            raise
+        votes = counts[self.topics.votes]
+        if self._tail is not None:
+            if votes < counts[self.topics.requests]:
+                log.warning(
+                    "%s has fewer partitions than %s: a host that takes over has to read all of it",
+                    self.topics.votes,
+                    self.topics.requests,
+                )
+            every = [TopicPartition(self.topics.votes, i) for i in range(votes)]
+            tail.assign(every)
+            tail.pause(*every)
+        self._scorer = Scorer(
+            self.suite,
+            self.settings,
+            stage=self.stage,
+            members=self.members,
+            name=self.name,
+            panel=self._panel,
+            sender=Sender(self._producer, kafka.bootstrap_servers),
+            metrics=self._metrics,
+            partitions=counts,
+        )
+        self._consumer.subscribe([self.topics.requests], listener=Listener(self._revoked, self._assigned))
+
+    async def _close(self) -> None:
+        tail = self._tail.consumer if self._tail else None
+        clients = [client for client in (self._consumer, tail, self._producer) if client is not None]
+        self._consumer = self._producer = self._tail = None
+        await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
+
+    # -- the loop
+
+    async def _turn(self) -> None:
+        """One round: take over what is new, read, hand out, commit, tell what is idle."""
+        if self._fresh:
+            await self._take_over(dict(self._fresh))
+        self.ready = self.ready or self._assigned_once
+        while len(self._batches) >= _UNDER_WAY:
+            await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
+        began = time.perf_counter()
+        data = await self._consumer.getmany(
+            timeout_ms=int(_TICK * 1000), max_records=self.settings.host.batch
+        )
+        if data:
+            self._metrics.stage.labels("fetch").observe(time.perf_counter() - began)
+        for tp, records in data.items():
+            owned = self._owned.get(tp.partition)
+            if owned is not None and records:
+                start, end = owned.position, records[-1].offset + 1
+                owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
+                self._spawn(owned, self._scorer.batch(owned, records, start, end))
+        self._tell_idle()
+        await self._commit()
+
+    def _spawn(self, owned: Owned, work: Any) -> None:
+        owned.under_way += 1
+
+        async def run() -> None:
+            try:
+                await work
+            except Abandoned:
+                pass
+            finally:
+                owned.under_way -= 1
+
+        task = asyncio.create_task(run())
+        self._batches.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        self._ended(task)
+
+    def _tell_idle(self) -> None:
+        """A heartbeat for every partition that has had nothing new for a while, once."""
+        after = self.settings.host.idle_after / 1000
+        for owned in self._owned.values():
+            tp = TopicPartition(self.topics.requests, owned.partition)
+            behind = self._lag(tp, owned)
+            quiet = time.monotonic() - owned.heard
+            if owned.idle_told or owned.under_way or quiet < after or behind:
+                continue
+            # The broker must have answered since: silence of a broker that is away is no idleness.
+            polled = self._consumer.last_poll_timestamp(tp)
+            if polled is not None and time.time() - polled / 1000 < min(quiet, after):
+                owned.idle_told = True
+                self._spawn(owned, self._scorer.heartbeat(owned))
+
+    def _lag(self, tp: TopicPartition, owned: Owned) -> int:
+        try:
+            high = self._consumer.highwater(tp)
+        except (AssertionError, IllegalStateError):  # unassigned a moment ago
+            return 0
+        lag = 0 if high is None else max(0, high - owned.position)
+        self._metrics.lag.labels(tp.topic, str(tp.partition)).set(lag)
+        return lag
+
+    # -- offsets
+
+    async def _commit(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now < self._commit_due:
+            return
+        done = {p: o.done for p, o in self._owned.items() if o.done != self._committed.get(p)}
+        tails = {
+            self._scorer.votes_partition(p): self._owned[p].tail
+            for p in done
+            if not self._scorer.shared_votes and self._owned[p].tail is not None
+        }
+        self._commit_due = now + self.settings.host.commit_every / 1000
+        self._scorer.show_watermarks(self._owned.values())
+        if not done:
+            return
+        began = time.perf_counter()
+        try:
+            await self._consumer.commit(
+                {TopicPartition(self.topics.requests, p): offset for p, offset in done.items()}
+            )
+        except (KafkaError, IllegalStateError) as error:
+            log.debug("the offsets were not committed, and will be: %r", error)
+            return
+        self._committed.update(done)
+        if self._tail is not None and tails:
+            await self._tail.commit({p: offset for p, offset in tails.items() if offset is not None})
+        self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
+
+    async def _lost_place(self, error: Exception) -> None:
+        """Go on at the beginning of the log where retention has overtaken this host."""
+        places = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+        for tp in places:
+            owned = self._owned.get(tp.partition)
+            if owned is None or owned.lost:
+                continue
+            begin = await self._beginning(tp)
+            log.warning(
+                "offset %s of %s/%s is no longer there: going on at %s",
+                owned.position,
+                tp.topic,
+                tp.partition,
+                begin,
+            )
+            owned.position = begin
+            self._consumer.seek(tp, begin)
+
+    async def _beginning(self, tp: TopicPartition) -> int:
+        offset: int = (await self._consumer.beginning_offsets([tp]))[tp]
+        return offset
+
+    # -- rebalances
+
+    async def _revoked(self, partitions: Iterable[int]) -> None:
+        if self._batches:  # what is under way may still be finished, and committed
+            await asyncio.wait(self._batches, timeout=min(3.0, self.settings.kafka.session_timeout / 4000))
+        if not self.should_stop:
+            await _briefly(self._commit(force=True))
+        for partition in list(partitions):
+            for table in (self._owned, self._fresh):
+                if (owned := table.pop(partition, None)) is not None:
+                    owned.lost = True
+            self._committed.pop(partition, None)
+
+    async def _assigned(self, partitions: Iterable[int]) -> None:
+        host = self.settings.host
+        for partition in partitions:
+            self._fresh[partition] = Owned(partition, Watermark(host.leap, host.agree))
+        self._assigned_once = True
+
+    async def _take_over(self, fresh: dict[int, Owned]) -> None:
+        """Find where to go on with new partitions, and what of it was answered already."""
+        found: dict[int, dict[int, Found]] = {}
+        for partition, owned in fresh.items():
+            tp = TopicPartition(self.topics.requests, partition)
+            committed = await self._consumer.committed(tp)
+            owned.position = owned.done = await self._beginning(tp) if committed is None else committed
+            if self._tail is not None:
+                hello = await self._scorer.hello(owned)
+                place = self._scorer.votes_partition(partition)
+                found.setdefault(place, {})[partition] = Found(hello, Replay(owned.done))
+        for place, hellos in found.items():
+            assert self._tail is not None
+            await self._tail.read(place, hellos, lambda: any(o.wanted for o in fresh.values()))
+            for partition, each in hellos.items():
+                host, owned = self.settings.host, fresh[partition]
+                owned.replay = each.replay
+                owned.watermark = Watermark(host.leap, host.agree, known=each.watermark)
+        for partition, owned in fresh.items():
+            if owned.wanted and self._fresh.get(partition) is owned:
+                self._consumer.seek(TopicPartition(self.topics.requests, partition), owned.position)
+                owned.heard = time.monotonic()
+                self._committed[partition] = owned.done
+                self._owned[partition] = self._fresh.pop(partition)
+
+    def _on_member(self, kind: str, member: str, detail: str) -> None:
+        self._metrics.member_events.labels(member, kind).inc()
+        if kind in ("suspended", "resumed"):
+            self._metrics.suspended.labels(member).set(kind == "suspended")
+        log.log(
+            logging.INFO if kind == "resumed" else logging.WARNING, "member %s %s: %s", member, kind, detail
+        )
+
+
+async def _briefly(work: Any, seconds: float = 1.0) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except Exception as error:
+        log.debug("while stopping: %r", error)

@@ -1,0 +1,57 @@
+"""The partitions of `requests` that a host has, and how they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from aiokafka import ConsumerRebalanceListener
+from aiokafka.structs import TopicPartition
+
+from members.recovery import Replay
+from streams.watermark import Watermark
+
+
+@dataclass(slots=True, eq=False)
+class Owned:
+    """One partition while this host has it. Positions are offsets of `requests`; times are monotonic, s."""
+
+    partition: int
+    watermark: Watermark
+    #: where the next batch begins, handed out to be scored
+    position: int = 0
+    #: up to where everything has been written
+    done: int = 0
+    #: the offset of the last votes record on its partition, from which a successor has to read
+    tail: int | None = None
+    replay: Replay = field(default_factory=Replay)
+    lost: bool = False
+    #: keeps the batches of the partition in order while two are under way
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    under_way: int = 0
+    heard: float = field(default_factory=time.monotonic)
+    idle_told: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether work for this partition is still this host's business."""
+        return not self.lost
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on as partition numbers."""
+
+    def __init__(
+        self,
+        revoked: Callable[[Iterable[int]], Awaitable[None]],
+        assigned: Callable[[Iterable[int]], Awaitable[None]],
+    ) -> None:
+        self._revoked, self._assigned = revoked, assigned
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._revoked([tp.partition for tp in revoked])
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._assigned([tp.partition for tp in assigned])

@@ -1,0 +1,112 @@
+"""Writing to Kafka until it is written: one outage is told once, and pauses what depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from streams.errors import ChorusError
+
+log = logging.getLogger("chorus")
+T = TypeVar("T")
+
+#: Seconds without an answer after which an outage is told.
+_PATIENCE = 5.0
+
+
+class Abandoned(Exception):
+    """The partition has gone to another host: what was under way for it is dropped."""
+
+
+class Sender:
+    """A producer that is asked again until the broker has what it was given.
+
+    Sending again may write a record twice; every reader of these topics is made for that.
+    """
+
+    def __init__(self, producer: Any, where: str) -> None:
+        self._producer, self._where = producer, where
+        self._down = False
+
+    async def insist(self, attempt: Callable[[], Awaitable[T]], wanted: Callable[[], bool]) -> T:
+        """Await `attempt` until it comes through. Raises Abandoned once `wanted` says no."""
+        delay = 0.1
+        while wanted():
+            try:
+                answer = await self._patiently(attempt())
+            except MessageSizeTooLargeError as error:
+                raise ChorusError(
+                    f"the broker at {self._where} refuses records of the size that it should take: "
+                    f"set max.message.bytes of the topic to 1 MB or more ({error})"
+                ) from None
+            except KafkaError as error:
+                self._tell(str(error) or type(error).__name__)
+            else:
+                if self._down:
+                    log.info("the broker at %s answers again", self._where)
+                    self._down = False
+                return answer
+            await asyncio.sleep(delay)
+            delay = min(5.0, delay * 1.6)
+        raise Abandoned
+
+    async def _patiently(self, awaitable: Awaitable[T]) -> T:
+        task = asyncio.ensure_future(awaitable)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
+            if not done:
+                self._tell("no answer")
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    def _tell(self, why: str) -> None:
+        if not self._down:
+            log.warning(
+                "the broker at %s does not answer (%s); scoring pauses and goes on when it does",
+                self._where,
+                why,
+            )
+            self._down = True
+
+    async def one(
+        self, topic: str, partition: int, key: bytes, value: bytes, wanted: Callable[[], bool]
+    ) -> int:
+        """Write one record and return its offset."""
+        metadata = await self.insist(
+            lambda: self._producer.send_and_wait(topic, value, key=key, partition=partition), wanted
+        )
+        offset: int = metadata.offset
+        return offset
+
+    async def many(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[tuple[bytes, bytes]],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """Write (key, value) rows in order, in as few batches as they fit into."""
+        if rows:
+            await self.insist(lambda: self._many(topic, partition, rows), wanted)
+
+    async def _many(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        sent, stamp = [], time.time_ns() // 1_000_000
+        batch = self._producer.create_batch()
+        append = batch.append
+        for key, value in rows:
+            if append(key=key, value=value, timestamp=stamp) is None:
+                batch.close()
+                sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                append = batch.append
+                append(key=key, value=value, timestamp=stamp)
+        batch.close()
+        sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*sent)
