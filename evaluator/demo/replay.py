@@ -90,9 +90,7 @@ class Encoder:
         features: dict[str, Any] = {}
         for name, column in zip(self._names, self._columns, strict=True):
             value = column[flight]
-            if value.__class__ is not float:
-                features[name] = value
-            elif value == value:
+            if value.__class__ is not float or value == value:
                 features[name] = value
         return _encode(
             {"request_id": self._ids[flight], "timestamp": self._scheduled[flight], "features": features}

@@ -1,0 +1,184 @@
+"""The status document as a table for people. What is not defined is shown as –, never as 0."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streams.errors import ChorusError
+from streams.times import format_time
+
+Doc = Mapping[str, Any]
+Kind = Literal["adds", "costs", "nothing", "failing", "unknown"]
+
+#: A member that failed on more than this share of what it scored is called failing.
+FAILING = 0.01
+#: A member of whose flags less than this share is unique is said to have nothing of its own.
+NOTHING = 0.01
+#: With fewer labels than this the unique precision is shown, but nothing is said about it.
+FEW = 30
+
+_STYLES: dict[Kind, str] = {
+    "adds": "green", "costs": "yellow", "nothing": "cyan", "failing": "red", "unknown": "dim",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a member's figures say at a glance. A plain comparison, no evidence: that is the verdict's job."""
+
+    kind: Kind
+    text: str
+    detail: str = ""
+
+
+def hint(member: Doc, window: Doc) -> Hint:
+    """Compare a member of `window` with the suite's precision there."""
+    scored, errors = member["scored"], member["errors"] or 0
+    flagged, unique = member["flagged"], member["unique"]
+    if scored and errors > FAILING * scored:
+        return Hint("failing", "failing", f"{percent(errors / scored)} of its answers are errors")
+    if not flagged["n"] or unique["n"] is None:
+        return Hint("unknown", "")
+    if unique["n"] <= NOTHING * flagged["n"]:
+        return Hint("nothing", "nothing of its own", _twin(member, window))
+    precision, bar = unique["precision"], window["suite"]["flagged"]["precision"]
+    if precision is None or bar is None or unique["n"] - unique["unlabelled"] < FEW:
+        return Hint("unknown", "too few labels yet")
+    return Hint("adds", "adds") if precision >= bar else Hint("costs", "costs precision")
+
+
+def _twin(member: Doc, window: Doc) -> str:
+    live = {other["id"] for other in window["members"] if other["stage"] == "live"}
+    shared = {name: n for name, n in member["overlap"].items() if name in live and n}
+    if not shared:
+        return ""
+    name = max(shared, key=lambda key: shared[key])
+    return f"{percent(shared[name] / member['flagged']['n'])} of its flags are also flagged by {name}"
+
+
+def pick_window(doc: Doc, window: str | None = None, view: str = "latest") -> Doc:
+    """The window of that name, or the longest. Raises ChorusError, naming those that there are."""
+    views: list[Doc] = [each for each in doc["windows"] if each["view"] == view]
+    found = [each for each in views if window is None or each["name"] == window]
+    if not found:
+        names = ", ".join(sorted({f"{each['name']} ({each['view']})" for each in doc["windows"]}))
+        raise ChorusError(f"there is no window {window or ''} ({view}): this suite has {names or 'none'}")
+    return found[-1]
+
+
+def status_table(doc: Doc, window: str | None = None, view: str = "latest") -> RenderableType:
+    """One window of the status document: the suite's lines, then the members by stage.
+
+    `window` None is the last in the suite file. Fits into 100 columns. Raises ChorusError for a window that
+    there is not.
+    """
+    chosen = pick_window(doc, window, view)
+    return Group(*_header(doc, chosen), Text(), _members(chosen), *_notes(chosen))
+
+
+def status_text(doc: Doc, window: str | None = None, view: str = "latest", *, width: int = 100) -> str:
+    """`status_table` as plain text of at most `width` columns."""
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None, legacy_windows=False).print(
+        status_table(doc, window, view)
+    )
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _header(doc: Doc, window: Doc) -> list[Text]:
+    flagged, counters = window["suite"]["flagged"], doc["counters"]
+    lines = [
+        Text.assemble(
+            (str(doc["suite"]), "bold"), f" revision {number(doc['revision'])}"
+            f" · event time {moment(doc['watermark'])} · labels through {moment(doc['labels_through'])}",
+        ),
+        Text(
+            f"{window['name']} {window['view']}, {moment(window['start'])} to {moment(window['end'])}:"
+            f" {number(window['volume'])} requests"
+        ),
+        Text.assemble(
+            f"the suite flags {number(flagged['n'])}, precision ", (ratio(flagged["precision"]), "bold"),
+            f", recall {ratio(window['suite']['recall'])}, labelled {labelled(flagged)}",
+        ),
+    ]  # fmt: skip
+    if any(counters.values()):
+        told = " · ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in counters.items() if n)
+        lines.append(Text(told, style="yellow"))
+    return lines
+
+
+def _members(window: Doc) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold underline")
+    widest = max((len(member["id"]) for member in window["members"]), default=0)
+    table.add_column("member", overflow="fold", min_width=min(20, widest))
+    table.add_column("owner", overflow="ellipsis", no_wrap=True, max_width=8)
+    for name in ("flagged", "prec.", "unique", "prec.", "recall", "labels", "scored", "abst.", "errors"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", min_width=9)
+    for stage in dict.fromkeys(member["stage"] for member in window["members"]):
+        table.add_row(Text(stage, style="dim"))
+        for member in window["members"]:
+            if member["stage"] == stage:
+                table.add_row(*_row(member, window))
+    return table
+
+
+def _row(member: Doc, window: Doc) -> list[Text]:
+    said = hint(member, window)
+    unique = member["unique"]
+    cells = [
+        number(member["flagged"]["n"]), ratio(member["flagged"]["precision"]),
+        number(unique["n"]), ratio(unique["precision"]), ratio(member["unique_recall"]),
+        labelled(member["flagged"]),
+        number(member["scored"]), number(member["abstained"]), number(member["errors"]),
+    ]  # fmt: skip
+    row = [Text(member["id"]), Text(str(member["owner"]).split("@")[0]), *map(Text, cells)]
+    row[5].stylize(f"bold {_STYLES[said.kind]}")
+    return [*row, Text(said.text, style=_STYLES[said.kind])]
+
+
+def _notes(window: Doc) -> list[Text]:
+    said = [(member["id"], hint(member, window)) for member in window["members"]]
+    lines = [Text(f"{name}: {told.detail}", style=_STYLES[told.kind]) for name, told in said if told.detail]
+    return [Text(), *lines] if lines else []
+
+
+def number(n: int | None) -> str:
+    """A count in at most six characters: 4498, 25.1k, 337k, 1.2M; – for None."""
+    if n is None:
+        return "–"
+    if n < 10_000:
+        return str(n)
+    for size, letter in ((1_000, "k"), (1_000_000, "M"), (1_000_000_000, "G")):
+        if n < 999.5 * size:
+            return f"{n / size:.1f}{letter}" if n < 99.95 * size else f"{n / size:.0f}{letter}"
+    return f"{n / 1e12:.1f}T"
+
+
+def ratio(x: float | None) -> str:
+    """Three decimals; – for None."""
+    return "–" if x is None else f"{x:.3f}"
+
+
+def percent(x: float) -> str:
+    """Whole percent, but never 0 for something nor 100 for not quite everything."""
+    if 0 < x < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= x < 1 else f"{x:.0%}".replace("%", " %")
+
+
+def labelled(count: Doc) -> str:
+    """Which share of the requests has a label; – where there are none."""
+    return percent(1 - count["unlabelled"] / count["n"]) if count["n"] else "–"
+
+
+def moment(ms: int | None) -> str:
+    """To the minute, UTC; – for None."""
+    return "–" if ms is None else format_time(ms)[:16].replace("T", " ")
