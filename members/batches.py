@@ -114,7 +114,7 @@ class Scorer:
         """Say that the partition has nothing more to read."""
         async with owned.order:
             at = owned.done
-            await self._write(owned, self._frame(owned, at, at, idle=True))
+            owned.tail = await self._write(owned, self._frame(owned, at, at, idle=True))
 
     async def batch(self, owned: Owned, records: list[Any], start: int, end: int) -> None:
         """Steps 1 to 3 for records of positions [start, end). Raises Abandoned when the partition goes."""
@@ -127,11 +127,12 @@ class Scorer:
                     else:
                         await self._repeat(owned, votes, part)
                     owned.done = stop
+                # `tail` stays: until the replay is over, a successor needs what was recorded before.
                 owned.replay.forget(end)
             return
         batch = await self._score(owned, records)
         async with owned.order:
-            await self._write_scored(owned, batch, start, end)
+            owned.tail = await self._write_scored(owned, batch, start, end)
             owned.done = end
 
     def _decode(self, owned: Owned, records: list[Any]) -> DecodedBatch:
@@ -160,7 +161,8 @@ class Scorer:
         self._metrics.batch.observe(n)
         return Scored(decoded, true, abstain, failed, watermark)
 
-    async def _write_scored(self, owned: Owned, batch: Scored, start: int, end: int) -> None:
+    async def _write_scored(self, owned: Owned, batch: Scored, start: int, end: int) -> int:
+        """Steps 2 and 3; returns the offset of the (last) votes record."""
         began = time.perf_counter()
         frame = self._frame(owned, start, end, watermark=batch.watermark)
         live = self._stage == "live"
@@ -179,13 +181,11 @@ class Scorer:
         began = time.perf_counter()
         for each in votes:
             place = await self._write_bytes(owned, each)
-            # While a replay lasts, a successor still needs the records before this one.
-            if not owned.replay:
-                owned.tail = place
         if live:
             self.between()
             await self._answer(owned, rows, batch.decoded.bad)
         self._stage_time["produce"].observe(time.perf_counter() - began)
+        return place
 
     async def _repeat(self, owned: Owned, votes: Votes, records: list[Any]) -> None:
         """Decide as recorded: no member is asked, no votes are written."""

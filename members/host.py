@@ -84,6 +84,7 @@ class HostService(Service):
         self.group = group_of(suite.name, stage, members)
         self._metrics = (metrics or Metrics()).host
         self._said = ""
+        self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         self._panel = panel or Panel(
             [suite.members[each] for each in members],
             settings.host,
@@ -222,7 +223,7 @@ class HostService(Service):
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
         began = time.perf_counter()
         data = await self._consumer.getmany(
-            timeout_ms=int(_TICK * 1000), max_records=self.settings.host.batch
+            timeout_ms=self._tick, max_records=self.settings.host.batch
         )
         if data:
             self._metrics.stage.labels("fetch").observe(time.perf_counter() - began)
@@ -281,31 +282,28 @@ class HostService(Service):
     # -- offsets
 
     async def _commit(self, *, force: bool = False) -> None:
+        """Steps 4 and 5, when they are due."""
         now = time.monotonic()
         if not force and now < self._commit_due:
             return
-        done = {p: o.done for p, o in self._owned.items() if o.done != self._committed.get(p)}
-        tails = {
-            self._scorer.votes_partition(p): self._owned[p].tail
-            for p in done
-            if not self._scorer.shared_votes and self._owned[p].tail is not None
-        }
-        self._commit_due = now + self.settings.host.commit_every / 1000
         self._scorer.show_watermarks(self._owned.values())
-        if not done:
-            return
+        done = {p: owned.done for p, owned in self._owned.items() if owned.done != self._committed.get(p)}
+        tails = {p: owned.tail for p, owned in self._owned.items() if owned.tail is not None}
         began = time.perf_counter()
-        try:
-            await self._consumer.commit(
-                {TopicPartition(self.topics.requests, p): offset for p, offset in done.items()}
-            )
-        except (KafkaError, IllegalStateError) as error:
-            log.debug("the offsets were not committed, and will be: %r", error)
-            return
-        self._committed.update(done)
-        if self._tail is not None and tails:
-            await self._tail.commit({p: offset for p, offset in tails.items() if offset is not None})
-        self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
+        if done:
+            self._commit_due = now + self.settings.host.commit_every / 1000
+            try:
+                await self._consumer.commit(
+                    {TopicPartition(self.topics.requests, p): offset for p, offset in done.items()}
+                )
+            except (KafkaError, IllegalStateError) as error:
+                log.debug("the offsets were not committed, and will be: %r", error)
+                return
+            self._committed.update(done)
+        if self._tail is not None and not self._scorer.shared_votes:
+            await self._tail.commit({self._scorer.votes_partition(p): at for p, at in tails.items()})
+        if done:
+            self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
 
     async def _lost_place(self, error: Exception) -> None:
         """Go on at the beginning of the log where retention has overtaken this host."""

@@ -24,7 +24,7 @@ class Owned:
     position: int = 0
     #: up to where everything has been written
     done: int = 0
-    #: the offset of the last votes record on its partition, from which a successor has to read
+    #: the offset on `votes` of the last record up to `done`, from which a successor has to read
     tail: int | None = None
     replay: Replay = field(default_factory=Replay)
     lost: bool = False

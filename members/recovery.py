@@ -83,7 +83,7 @@ class Tail:
 
     consumer: Any
     topic: str
-    _warned: set[int] = field(default_factory=set)
+    _committed: dict[int, int] = field(default_factory=dict)
 
     async def read(self, partition: int, found: Mapping[int, Found], wanted: Callable[[], bool]) -> None:
         """Read votes partition `partition` until every hello in `found` (by requests partition) is heard.
@@ -116,12 +116,14 @@ class Tail:
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Record where the next host begins to read: votes partition → offset."""
-        try:
-            await self.consumer.commit(
-                {TopicPartition(self.topic, partition): offset for partition, offset in offsets.items()}
-            )
-        except KafkaError as error:
-            log.debug("the tail of the votes was not committed: %s", error)
+        new = {p: offset for p, offset in offsets.items() if self._committed.get(p) != offset}
+        if new:
+            try:
+                await self.consumer.commit({TopicPartition(self.topic, p): at for p, at in new.items()})
+            except KafkaError as error:
+                log.debug("the tail of the votes was not committed: %s", error)
+            else:
+                self._committed.update(new)
 
 
 def _take(record: Any, found: Mapping[int, Found]) -> None:
