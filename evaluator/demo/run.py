@@ -1,0 +1,205 @@
+"""`chorus demo`: everything up, the year replayed, and a live table of what each member alone contributes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from evaluator.demo.flights import Flights, load_flights
+from evaluator.demo.replay import Progress, Timeline, replay, timeline
+from evaluator.demo.screen import Screen, make_screen
+from evaluator.demo.story import Trend, story
+from evaluator.history import History
+from evaluator.render import pick_window
+from evaluator.status import status_of
+from streams.connect import redis_client
+from streams.errors import ChorusError, Unavailable
+from streams.settings import Settings
+from streams.suite import DAY, Suite, load_suite
+from streams.topics import Topics
+
+#: How far (ms of event time) the replay may run ahead of what the evaluator has counted.
+AHEAD = 28 * DAY
+#: Seconds without anything being counted after which `--exit` gives up.
+PATIENCE = 120.0
+_POLL = 0.5
+
+BringUp = Callable[[Path], AbstractAsyncContextManager[Settings]]
+
+
+def suite_file() -> Path:
+    """The demo's suite file."""
+    return Path(str(resources.files("evaluator.demo").joinpath("suite.toml")))
+
+
+def run_demo(
+    *, speed: float = 0, days: int | None = None, exit: bool = False, json: bool = False,
+    bring_up: BringUp | None = None,
+) -> int:  # fmt: skip
+    """Run the demo and return the exit code: 0, or 1 when something was not counted in time.
+
+    speed: seconds of event time per second of wall clock, 0 is as fast as possible; days: how many to
+    replay, None for the year; exit: stop when all is counted, else stay up until Ctrl-C; json: JSON lines,
+    the last of them the status document. Raises ChorusError where it cannot even start.
+    """
+    return asyncio.run(_Demo(speed, days, exit, make_screen(as_json=json), bring_up or _embedded).run())
+
+
+@asynccontextmanager
+async def _embedded(path: Path) -> AsyncIterator[Settings]:
+    from evaluator.up import Up  # type: ignore[import-not-found]
+
+    async with Up(path) as up:
+        yield up.settings
+
+
+class _Demo:
+    def __init__(self, speed: float, days: int | None, exit: bool, screen: Screen, bring_up: BringUp) -> None:
+        self.speed, self.days, self.exit, self.screen, self.bring_up = speed, days, exit, screen, bring_up
+        self.suite: Suite = load_suite(suite_file())
+        self.doc: dict[str, Any] | None = None
+        self.trend = Trend()
+        self.progress = Progress(0, 0, 0)
+        self.counted = asyncio.Condition()
+
+    async def run(self) -> int:
+        """Until done, or until SIGINT or SIGTERM."""
+        loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        assert main is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, main.cancel)
+        with self.screen:
+            try:
+                return await self._run()
+            except asyncio.CancelledError:
+                return 0
+
+    async def _run(self) -> int:
+        self.screen.say("reading a year of flights, and starting a broker, a Redis, hosts and evaluators …")
+        reading = asyncio.create_task(asyncio.to_thread(load_flights))
+        try:
+            async with self.bring_up(suite_file()) as settings:
+                flights = await reading
+                line = timeline(flights, self.days)
+                tasks = [
+                    asyncio.create_task(self._watch(settings, line)),
+                    asyncio.create_task(self._replay(flights, settings)),
+                ]
+                try:
+                    return await self._until_counted(tasks, flights, line)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            reading.cancel()
+
+    async def _replay(self, flights: Flights, settings: Settings) -> None:
+        def note(progress: Progress) -> None:
+            self.progress = progress
+
+        topics = Topics(self.suite.name)
+        await replay(
+            flights, settings.kafka, topics, speed=self.speed, days=self.days, progress=note, gate=self._gate
+        )
+
+    async def _gate(self, event_time: int) -> None:
+        """Wait while `event_time` is too far ahead of what has been counted."""
+
+        def near() -> bool:
+            reached = (self.doc or {}).get("watermark")
+            return event_time - (self._first if reached is None else reached) <= AHEAD
+
+        if not self.progress.requests:
+            self._first = event_time
+        async with self.counted:
+            await self.counted.wait_for(near)
+
+    async def _watch(self, settings: Settings, line: Timeline) -> None:
+        """Read the store again and again, and show it."""
+        client = redis_client(settings.redis)
+        history = History(client, self.suite.name)
+        try:
+            while True:
+                began = time.monotonic()
+                with suppress(Unavailable):
+                    if await history.refresh():
+                        doc = await asyncio.to_thread(status_of, self.suite, history, settings.host.leap)
+                        self.trend.add(doc)
+                        async with self.counted:
+                            self.doc = doc
+                            self.counted.notify_all()
+                self.screen.show(self.progress, line.requests, self.doc)
+                # Looking must not slow down what is looked at.
+                await asyncio.sleep(max(_POLL, 2 * (time.monotonic() - began)))
+        finally:
+            await client.aclose()
+
+    async def _until_counted(self, tasks: list[asyncio.Task[None]], flights: Flights, line: Timeline) -> int:
+        watching, replaying = tasks
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            await watching
+        await replaying
+        missing = await self._counted_or_stuck(watching, line)
+        if missing:
+            self.screen.finish(self.doc, [f"Not everything was counted in time: {missing}."])
+            return 1
+        sentences = story(self.doc, self.trend) if self.doc else []
+        if not self.exit:
+            sentences.append("All is counted. Press Ctrl-C to stop; `chorus status` works until then.")
+        self.screen.finish(self.doc, sentences)
+        if not self.exit:
+            await asyncio.Event().wait()
+        return 0
+
+    async def _counted_or_stuck(self, watching: asyncio.Task[None], line: Timeline) -> str:
+        """Wait until the store has all of `line`; "" then, else what is missing after `PATIENCE` s at rest."""
+        seen, since = "", time.monotonic()
+        while missing := uncounted(self.doc, line, self.suite.bucket):
+            if watching.done():
+                await watching
+            picture = f"{missing} {self.doc and self.doc['watermark']}"
+            if picture != seen:
+                seen, since = picture, time.monotonic()
+            if time.monotonic() - since > PATIENCE:
+                return missing
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0), self.counted:
+                    await self.counted.wait()
+        return ""
+
+
+def uncounted(doc: dict[str, Any] | None, line: Timeline, bucket: int) -> str:
+    """What of `line` the status document lacks so far, "" when it has all of it.
+
+    The last bucket stays open, because no later request closes it: what is in there is not waited for.
+    """
+    if not len(line):
+        return ""
+    requested = line.at[~line.label]
+    last = int(requested[-1]) // bucket * bucket
+    try:
+        window = pick_window(doc) if doc else None
+    except ChorusError:
+        window = None
+    if window is None or window["end"] is None:
+        return "no status yet"
+    if window["end"] < last:
+        return "the watermark has not reached the last request"
+    behind = [m["id"] for m in window["members"] if m["watermark"] is None or m["watermark"] < last]
+    if behind:
+        return f"{', '.join(behind)} have not scored everything"
+    inside = int(((requested >= window["start"]) & (requested < window["end"])).sum())
+    if window["volume"] < inside:
+        return f"{inside - window['volume']} requests"
+    open_labels = [window["suite"][part]["unlabelled"] for part in ("flagged", "unflagged")]
+    if None in open_labels or sum(open_labels):
+        return f"the labels of {sum(n or 0 for n in open_labels)} requests"
+    return ""
