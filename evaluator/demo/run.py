@@ -67,6 +67,8 @@ class _Demo:
         self.trend = Trend()
         self.progress = Progress(0, 0, 0)
         self.counted = asyncio.Condition()
+        self.first: int | None = None
+        self.finished = False
 
     async def run(self) -> int:
         """Until done, or until SIGINT or SIGTERM."""
@@ -78,6 +80,8 @@ class _Demo:
             try:
                 return await self._run()
             except asyncio.CancelledError:
+                if not self.finished:
+                    self._finish(["Stopped before everything was counted."])
                 return 0
 
     async def _run(self) -> int:
@@ -100,6 +104,10 @@ class _Demo:
         finally:
             reading.cancel()
 
+    def _finish(self, sentences: list[str]) -> None:
+        self.finished = True
+        self.screen.finish(self.doc, sentences)
+
     async def _replay(self, flights: Flights, settings: Settings) -> None:
         def note(progress: Progress) -> None:
             self.progress = progress
@@ -112,12 +120,14 @@ class _Demo:
     async def _gate(self, event_time: int) -> None:
         """Wait while `event_time` is too far ahead of what has been counted."""
 
+        if self.first is None:
+            self.first = event_time
+        start = self.first
+
         def near() -> bool:
             reached = (self.doc or {}).get("watermark")
-            return event_time - (self._first if reached is None else reached) <= AHEAD
+            return event_time - (start if reached is None else reached) <= AHEAD
 
-        if not self.progress.requests:
-            self._first = event_time
         async with self.counted:
             await self.counted.wait_for(near)
 
@@ -149,18 +159,18 @@ class _Demo:
         await replaying
         missing = await self._counted_or_stuck(watching, line)
         if missing:
-            self.screen.finish(self.doc, [f"Not everything was counted in time: {missing}."])
+            self._finish([f"Not everything was counted in time: {missing}."])
             return 1
         sentences = story(self.doc, self.trend) if self.doc else []
         if not self.exit:
             sentences.append("All is counted. Press Ctrl-C to stop; `chorus status` works until then.")
-        self.screen.finish(self.doc, sentences)
+        self._finish(sentences)
         if not self.exit:
             await asyncio.Event().wait()
         return 0
 
     async def _counted_or_stuck(self, watching: asyncio.Task[None], line: Timeline) -> str:
-        """Wait until the store has all of `line`; "" then, else what is missing after `PATIENCE` s at rest."""
+        """Wait until the store has all of `line`; "" then, else what is missing."""
         seen, since = "", time.monotonic()
         while missing := uncounted(self.doc, line, self.suite.bucket):
             if watching.done():
