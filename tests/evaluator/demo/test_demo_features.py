@@ -60,7 +60,8 @@ def test_changing_the_future_changes_no_feature(year: Flights, at: int, seed: in
 
     def other(times: np.ndarray) -> np.ndarray:
         future = ~(times < now)
-        fresh = np.where(rng.random(len(times)) < 0.3, np.nan, now + rng.integers(0, 900, len(times)))
+        soon = rng.integers(0, 3, len(times)) * rng.integers(0, 300, len(times))  # often at once
+        fresh = np.where(rng.random(len(times)) < 0.3, np.nan, now + soon)
         return np.where(future, fresh, times)
 
     arrived = other(some.arrived)

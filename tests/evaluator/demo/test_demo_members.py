@@ -10,7 +10,9 @@ import pytest
 
 from evaluator.demo.features import table
 from evaluator.demo.flights import Flights
+from evaluator.demo.members import design
 from evaluator.demo.run import suite_file
+from evaluator.demo.train import THROUGH, fit
 from streams.batch import Batch, column
 from streams.suite import MemberSpec, Suite, load_suite
 
@@ -108,12 +110,8 @@ def test_regional_evening_decays(year: Flights, votes: dict[str, np.ndarray]) ->
 
 def test_the_trained_model_has_not_seen_what_came_after(year: Flights) -> None:
     """The shipped weights are what training gives, on labels known by `trained_through`."""
-    from evaluator.demo.train import THROUGH, fit
-
     spec = SUITE.members["logistic@1"]
     assert spec.trained_through == THROUGH
-    from evaluator.demo.members import design
-
     features = table(year)
     seen = year.labelled * 60_000 <= THROUGH
     weights, bias = fit(design(features.__getitem__, len(year))[seen], year.late[seen])

@@ -81,7 +81,7 @@ def document(year: Flights, days: int, **more: Any) -> dict[str, Any]:
 
 
 def test_the_demo_ends_only_when_everything_is_counted(year: Flights) -> None:
-    """No status, a lagging watermark, a lagging member, a request too few, an open label: all are waited for."""
+    """A lagging watermark or member, a request too few, an open label: all are waited for."""
     line, hour = timeline(year, 2), 3_600_000
     assert uncounted(document(year, 2), line, hour) == ""
     assert uncounted(None, line, hour) == "no status yet"
