@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
+from zlib import crc32
 
 import numpy as np
+import pytest
 
 from evaluator.demo.flights import Flights
-from evaluator.demo.replay import Encoder, timeline
+from evaluator.demo.replay import Encoder, replay, timeline
 from evaluator.demo.run import suite_file, uncounted
 from evaluator.demo.story import Trend, story
 from streams.labels import decode_labels
 from streams.requests import RequestDecoder
-from streams.settings import Limits
+from streams.settings import Kafka, Limits
 from streams.suite import load_suite
+from streams.topics import Topics
 
 
 class Record:
@@ -128,3 +133,69 @@ def test_the_story_is_made_from_the_figures() -> None:
     assert "is redundant: 100 % of its flags are also flagged by a@1" in told[5]
     assert "is failing: 40 % of its answers" in told[6]
     assert "cannot be judged yet: too few labels" in told[7]
+
+
+class Broker:
+    """A producer that keeps what it is given; a batch holds seven records."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, int, bytes, bytes]] = []
+        self.running = False
+
+    async def start(self) -> None:
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1, 2} if topic.endswith("requests") else {0, 1}
+
+    def create_batch(self) -> Any:
+        return Batch()
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[None]:
+        self.written += [(topic, partition, *row) for row in batch.rows]
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+class Batch:
+    def __init__(self) -> None:
+        self.rows: list[tuple[bytes, bytes]] = []
+
+    def append(self, *, key: bytes, value: bytes, timestamp: int | None) -> object | None:
+        if len(self.rows) == 7:
+            return None
+        self.rows.append((key, value))
+        return self
+
+    def close(self) -> None: ...
+
+
+def test_everything_is_written_once_in_order_and_by_key(
+    year: Flights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small batches lose nothing; the partition is crc32 of the key; progress and the gate see the time."""
+    broker, seen, gates = Broker(), [], []
+    monkeypatch.setattr("evaluator.demo.replay.make_producer", lambda *_, **__: broker)
+
+    async def gate(time: int) -> None:
+        gates.append(time)
+
+    done = asyncio.run(
+        replay(year, Kafka(), Topics("flights"), days=1, speed=1e9, progress=seen.append, gate=gate)
+    )
+    assert not broker.running
+    line = timeline(year, 1)
+    assert (done.requests, done.labels) == (line.requests, line.requests)
+    assert seen[-1] == done
+    assert gates[0] == line.at[0]
+    assert len(broker.written) == len({(row[0], row[2]) for row in broker.written}) == len(line)
+    for topic, partition, key, _ in broker.written:
+        assert partition == crc32(key) % (3 if topic == "flights.requests" else 2)
+    for partition in range(3):
+        rows = [row for row in broker.written if row[:2] == ("flights.requests", partition)]
+        times = [json.loads(value)["timestamp"] for *_, value in rows]
+        assert times == sorted(times)
