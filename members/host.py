@@ -45,8 +45,8 @@ from streams.watermark import Watermark
 
 log = logging.getLogger("chorus")
 
-#: Batches under way at once: one waits for the broker while the other is scored.
-_UNDER_WAY = 2
+#: Batches under way at once: some wait for the broker while the next is scored.
+_UNDER_WAY = 4
 _TICK = 0.25
 
 

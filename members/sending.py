@@ -97,16 +97,30 @@ class Sender:
             await self.insist(lambda: self._many(topic, partition, rows), wanted)
 
     async def _many(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        sent, stamp = [], time.time_ns() // 1_000_000
-        batch = self._producer.create_batch()
-        append = batch.append
-        for key, value in rows:
-            if append(key=key, value=value, timestamp=stamp) is None:
-                batch.close()
-                sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
-                append = batch.append
-                append(key=key, value=value, timestamp=stamp)
-        batch.close()
-        sent.append(await self._producer.send_batch(batch, topic, partition=partition))
+        sent, stamp, at = [], time.time_ns() // 1_000_000, 0
+        while at < len(rows):
+            batch = self._producer.create_batch()
+            at += _fill(batch, rows[at:] if at else rows, stamp)
+            batch.close()
+            sent.append(await self._producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*sent)
+
+
+def _fill(batch: Any, rows: Sequence[tuple[bytes, bytes]], stamp: int) -> int:
+    """Append as many rows as fit into an empty batch, one at least; returns how many."""
+    taken = 0
+    inner = getattr(batch, "_builder", None)
+    if inner is not None and hasattr(batch, "_relative_offset"):
+        # What BatchBuilder.append does for each record, less its wrapping: a third of the time.
+        append, none = inner.append, list[Any]()
+        for key, value in rows:
+            if append(taken, stamp, key, value, none) is None:
+                break
+            taken += 1
+        batch._relative_offset = taken
+    else:
+        for key, value in rows:
+            if batch.append(key=key, value=value, timestamp=stamp) is None:
+                break
+            taken += 1
+    return taken

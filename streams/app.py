@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from streams.connect import kafka_options, ping_broker, until_available
 from streams.errors import ChorusError
+from streams.light import use_light_records
 from streams.metrics import CONTENT_TYPE, Metrics
 from streams.settings import Settings
 from streams.suite import Suite
@@ -50,6 +51,7 @@ def run_worker(
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    use_light_records()
     try:
         return asyncio.run(_run(role, suite, settings, make_service, metrics or Metrics()))
     except KeyboardInterrupt:

@@ -236,10 +236,23 @@ class RequestDecoder:
         values = list(zip(*map(msgspec.structs.astuple, inner), strict=True)) or [()] * len(self._features)
         columns, missing = {}, {}
         for (name, kind), cells in zip(self._features, values, strict=False):
-            columns[name], mask = column(kind, list(cells))
+            columns[name], mask = _column(kind, cells)
             if mask is not None:
                 missing[name] = mask
         return Batch(times, columns, missing, _embeddings([request.embeddings for request in requests]))
+
+
+def _column(kind: str, cells: tuple[Any, ...]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """What `column` answers, without a look at every cell: None becomes NaN, and JSON has no NaN."""
+    if kind not in ("float", "bool"):
+        return column(kind, list(cells))
+    array = np.array(cells, dtype=np.float64)
+    mask: NDArray[np.bool_] | None = np.isnan(array)
+    if mask is not None and not mask.any():
+        mask = None
+    if kind == "float":
+        return array, mask
+    return array == 1.0, mask
 
 
 def _check_lengths(ids: list[str]) -> None:
