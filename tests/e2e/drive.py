@@ -97,6 +97,7 @@ class Up(Process):
         self._killed: dict[str, int] = {}
         self.ready: dict[str, Any] = {}
         self.restarts: list[str] = []
+        self.killed: list[str] = []
 
     def wait(self) -> None:
         """Until it says that all is up."""
@@ -139,6 +140,7 @@ class Up(Process):
         self.back(name)
         pid = self.pids[name]
         self._killed[name] = pid
+        self.killed.append(name)
         os.kill(pid, signal.SIGKILL)
 
     def back(self, name: str) -> None:
