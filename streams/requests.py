@@ -145,11 +145,12 @@ class RequestDecoder:
             for record in records:
                 try:
                     request = self._one(record)
-                    times_list.append(self._time(request, record, now))
+                    at = self._time(request, record, now)
                     self._segment_rows([request])
                 except BadRecord as error:
                     bad.append((record, error))
                 else:
+                    times_list.append(at)
                     kept.append(record)
                     requests.append(request)
             records, times = kept, np.array(times_list, dtype=np.int64)
