@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +23,12 @@ FAILING = 0.01
 NOTHING = 0.01
 #: With fewer labels than this the unique precision is shown, but nothing is said about it.
 FEW = 30
+
+#: From this many columns on the table shows everything.
+_WIDE = 98
+_COLUMNS = ("member", "owner", "flagged", "prec.", "unique", "prec.", "recall", "labels", "scored", "abst.",
+            "err.", "")  # fmt: skip
+_LEFT_OUT = ("owner", "labels", "scored", "abst.")
 
 _STYLES: dict[Kind, str] = {
     "adds": "green", "costs": "yellow", "nothing": "cyan", "failing": "red", "unknown": "dim",
@@ -73,14 +79,26 @@ def pick_window(doc: Doc, window: str | None = None, view: str = "latest") -> Do
     return found[-1]
 
 
+class _Status:
+    """The table, with fewer columns where the terminal is narrow."""
+
+    def __init__(self, doc: Doc, window: Doc) -> None:
+        self._doc, self._window = doc, window
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _header(self._doc, self._window)
+        yield Text()
+        yield _members(self._window, narrow=options.max_width < _WIDE)
+        yield from _notes(self._window)
+
+
 def status_table(doc: Doc, window: str | None = None, view: str = "latest") -> RenderableType:
     """One window of the status document: the suite's lines, then the members by stage.
 
-    `window` None is the last in the suite file. Fits into 100 columns. Raises ChorusError for a window that
-    there is not.
+    `window` None is the last in the suite file. Fits into 100 columns, and with fewer figures into 80.
+    Raises ChorusError for a window that there is not.
     """
-    chosen = pick_window(doc, window, view)
-    return Group(*_header(doc, chosen), Text(), _members(chosen), *_notes(chosen))
+    return _Status(doc, pick_window(doc, window, view))
 
 
 def status_text(doc: Doc, window: str | None = None, view: str = "latest", *, width: int = 100) -> str:
@@ -114,34 +132,41 @@ def _header(doc: Doc, window: Doc) -> list[Text]:
     return lines
 
 
-def _members(window: Doc) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold underline")
+def _members(window: Doc, *, narrow: bool) -> Table:
+    shown = [at for at, name in enumerate(_COLUMNS) if not (narrow and name in _LEFT_OUT)]
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
     widest = max((len(member["id"]) for member in window["members"]), default=0)
-    table.add_column("member", overflow="fold", min_width=min(20, widest))
-    table.add_column("owner", overflow="ellipsis", no_wrap=True, max_width=8)
-    for name in ("flagged", "prec.", "unique", "prec.", "recall", "labels", "scored", "abst.", "errors"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", min_width=9)
+    for name in (_COLUMNS[at] for at in shown):
+        if name == "member":
+            table.add_column(name, overflow="fold", no_wrap=widest <= 20, min_width=min(20, widest))
+        elif name == "owner":
+            table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=8)
+        elif name:
+            table.add_column(name, justify="right", no_wrap=True)
+        else:
+            table.add_column(name)
     for stage in dict.fromkeys(member["stage"] for member in window["members"]):
         table.add_row(Text(stage, style="dim"))
         for member in window["members"]:
             if member["stage"] == stage:
-                table.add_row(*_row(member, window))
+                row = _row(member, window)
+                table.add_row(*(row[at] for at in shown))
     return table
 
 
 def _row(member: Doc, window: Doc) -> list[Text]:
-    said = hint(member, window)
-    unique = member["unique"]
-    cells = [
+    """One cell for each of `_COLUMNS`."""
+    said, unique = hint(member, window), member["unique"]
+    style = _STYLES[said.kind]
+    figures = [
         number(member["flagged"]["n"]), ratio(member["flagged"]["precision"]),
         number(unique["n"]), ratio(unique["precision"]), ratio(member["unique_recall"]),
         labelled(member["flagged"]),
         number(member["scored"]), number(member["abstained"]), number(member["errors"]),
     ]  # fmt: skip
-    row = [Text(member["id"]), Text(str(member["owner"]).split("@")[0]), *map(Text, cells)]
-    row[5].stylize(f"bold {_STYLES[said.kind]}")
-    return [*row, Text(said.text, style=_STYLES[said.kind])]
+    row = [Text(member["id"]), Text(str(member["owner"]).split("@")[0]), *map(Text, figures)]
+    row[5].stylize(f"bold {style}")
+    return [*row, Text(said.text, style=style)]
 
 
 def _notes(window: Doc) -> list[Text]:

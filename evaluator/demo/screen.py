@@ -47,7 +47,9 @@ def make_screen(*, as_json: bool) -> Screen:
     if as_json:
         return JsonScreen()
     console = Console(highlight=False)
-    return LiveScreen(console) if console.is_terminal else PlainScreen(console)
+    if console.is_terminal:
+        return LiveScreen(console)
+    return PlainScreen(Console(highlight=False, width=100))
 
 
 class _Quiet:
@@ -104,7 +106,7 @@ class PlainScreen(_Quiet):
         self._console = console
 
     def say(self, text: str, **_: Any) -> None:
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
         sys.stdout.flush()
 
     def show(self, progress: Progress, total: int, doc: Doc | None) -> None:
@@ -156,18 +158,19 @@ def _finish(console: Console, doc: Doc | None, sentences: list[str]) -> None:
         console.print(status_table(doc))
         console.print()
     for sentence in sentences:
-        console.print(Text(f"• {sentence}"))
+        console.print(Text(f"• {sentence}"), soft_wrap=not console.is_terminal)
 
 
 def _where(progress: Progress, total: int, rate: float) -> str:
+    date = format_time(progress.time)[:10] if progress.requests else "waiting"
     return (
-        f"{format_time(progress.time)[:10]} · {progress.requests:,} of {total:,} flights ·"
+        f"{date} · {progress.requests:,} of {total:,} flights ·"
         f" {progress.labels:,} labels · {rate:,.0f} records/s"
     )
 
 
 def _figures(doc: Doc | None) -> str:
-    if doc is None:
+    if doc is None or doc["watermark"] is None:
         return ""
     window = pick_window(doc, ROLLING)
     told = [f"{member['id']} {ratio(member['unique']['precision'])}" for member in window["members"]]

@@ -126,6 +126,14 @@ def test_it_fits_into_a_hundred_columns() -> None:
     assert "98.8M" in text
 
 
+def test_a_narrow_terminal_gets_fewer_figures() -> None:
+    """Eighty columns: who, flagged, unique with its precision and recall, errors, hint; no line is folded."""
+    text = status_text(document(member("regional_evening@1", "live"), member("x@1")), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line for line in text.splitlines() if "regional_evening@1" in line)
+    assert row.split() == ["regional_evening@1", "1000", "0.600", "400", "0.600", "0.100", "0", "adds"]
+
+
 def test_an_unknown_window_is_refused_with_those_there_are() -> None:
     """The message lists what can be asked for."""
     with pytest.raises(ChorusError, match=r"no window 9d \(latest\): this suite has .*7d \(matured\)"):
