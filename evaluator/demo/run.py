@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from evaluator.demo.flights import Flights, load_flights
 from evaluator.demo.replay import Progress, Timeline, replay, timeline
 from evaluator.demo.screen import Screen, make_screen
@@ -96,7 +98,7 @@ class _Demo:
                     asyncio.create_task(self._replay(flights, settings)),
                 ]
                 try:
-                    return await self._until_counted(tasks, flights, line)
+                    return await self._until_counted(tasks, settings, line)
                 finally:
                     for task in tasks:
                         task.cancel()
@@ -113,9 +115,11 @@ class _Demo:
             self.progress = progress
 
         topics = Topics(self.suite.name)
-        await replay(
-            flights, settings.kafka, topics, speed=self.speed, days=self.days, progress=note, gate=self._gate
-        )
+        kafka, speed, days = settings.kafka, self.speed, self.days
+        try:
+            await replay(flights, kafka, topics, speed=speed, days=days, progress=note, gate=self._gate)
+        except KafkaError as error:
+            raise Unavailable(f"the replay lost the broker at {kafka.bootstrap_servers}: {error}") from None
 
     async def _gate(self, event_time: int) -> None:
         """Wait while `event_time` is too far ahead of what has been counted."""
@@ -145,13 +149,16 @@ class _Demo:
                         async with self.counted:
                             self.doc = doc
                             self.counted.notify_all()
-                self.screen.show(self.progress, line.requests, self.doc)
+                if not self.finished:
+                    self.screen.show(self.progress, line.requests, self.doc)
                 # Looking must not slow down what is looked at.
                 await asyncio.sleep(max(_POLL, 2 * (time.monotonic() - began)))
         finally:
             await client.aclose()
 
-    async def _until_counted(self, tasks: list[asyncio.Task[None]], flights: Flights, line: Timeline) -> int:
+    async def _until_counted(
+        self, tasks: list[asyncio.Task[None]], settings: Settings, line: Timeline
+    ) -> int:
         watching, replaying = tasks
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
@@ -163,7 +170,11 @@ class _Demo:
             return 1
         sentences = story(self.doc, self.trend) if self.doc else []
         if not self.exit:
-            sentences.append("All is counted. Press Ctrl-C to stop; `chorus status` works until then.")
+            url = settings.redis.url.get_secret_value()
+            sentences.append(
+                "All is counted. Press Ctrl-C to stop; until then there is also "
+                f"chorus status --suite {suite_file()} --redis-url {url}"
+            )
         self._finish(sentences)
         if not self.exit:
             await asyncio.Event().wait()

@@ -14,6 +14,7 @@ Doc = Mapping[str, Any]
 
 #: The rolling window that is watched for decay.
 ROLLING = "28d"
+_DAYS = "28 days"
 #: A live member decays when its rolling unique precision falls to less than this share of its best.
 FALLEN = 0.6
 
@@ -91,7 +92,7 @@ def _sentence(member: Doc, window: Doc, trend: Trend) -> str:
     if fallen:
         best, worst = fallen
         text += (
-            f" It decays: {percent(best.precision)} in the {ROLLING} to {format_time(best.end)[:10]},"
+            f" It decays: {percent(best.precision)} in the {_DAYS} to {format_time(best.end)[:10]},"
             f" {percent(worst.precision)} in those to {format_time(worst.end)[:10]}."
         )
     return text

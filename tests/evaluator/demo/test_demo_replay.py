@@ -127,7 +127,7 @@ def test_the_story_is_made_from_the_figures() -> None:
     assert told[0] == "The suite flags 1,500 of 5,000 flights and is right about 40 % of them."
     assert "earns its place" in told[1]
     assert "is not worth its place" in told[2]
-    assert "decays: 50 % in the 28d to 1970-01-03, 20 % in those to 1970-01-04" in told[2]
+    assert "decays: 50 % in the 28 days to 1970-01-03, 20 % in those to 1970-01-04" in told[2]
     assert "would make the suite better: of the 400 flights that it alone flags 60 % are late" in told[3]
     assert "would make the suite worse" in told[4]
     assert "is redundant: 100 % of its flags are also flagged by a@1" in told[5]
