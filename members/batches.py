@@ -252,4 +252,3 @@ def _split(frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, faile
         piece = msgspec.structs.replace(frame, start=start, end=end)
         out += _split(piece, part, true[:, at], abstain[:, at], failed)
     return out
-

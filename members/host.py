@@ -222,9 +222,7 @@ class HostService(Service):
         while len(self._batches) >= _UNDER_WAY:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
         began = time.perf_counter()
-        data = await self._consumer.getmany(
-            timeout_ms=self._tick, max_records=self.settings.host.batch
-        )
+        data = await self._consumer.getmany(timeout_ms=self._tick, max_records=self.settings.host.batch)
         if data:
             self._metrics.stage.labels("fetch").observe(time.perf_counter() - began)
         for tp, records in data.items():

@@ -1,0 +1,52 @@
+"""From a loader such as ``flights.members:Storm`` to an object that can vote."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from members.errors import LoadError
+from streams.suite import MemberSpec
+
+
+def extend_path(suite_file: str | Path) -> None:
+    """Make modules beside the suite file, and in the current directory, importable."""
+    for folder in (str(Path.cwd()), str(Path(suite_file).resolve().parent)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def load_member(spec: MemberSpec) -> Any:
+    """Import, construct and load a member. Raises LoadError with one sentence that says what to mend."""
+    module_name, _, attribute = spec.loader.partition(":")
+    try:
+        target: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise LoadError(
+                f"{spec.id}: no module {module_name}: check `loader`, or put it beside the suite file"
+            ) from None
+        raise LoadError(f"{spec.id}: {module_name} needs {error.name}, which is not installed") from None
+    except BaseException as error:  # a module's top level may do anything, sys.exit() included
+        raise LoadError(f"{spec.id}: {module_name} cannot be imported: {_say(error)}") from error
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            raise LoadError(f"{spec.id}: {module_name} has no {attribute}: check `loader`")
+        target = getattr(target, part)
+    try:
+        member = target(**spec.params)
+        if hasattr(member, "load"):
+            member.load()
+    except BaseException as error:
+        raise LoadError(
+            f"{spec.id}: {spec.loader} with params {spec.params} failed: {_say(error)}"
+        ) from error
+    if not callable(getattr(member, "vote", None)):
+        raise LoadError(f"{spec.id}: {spec.loader} has no method vote(batch)")
+    return member
+
+
+def _say(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
