@@ -1,0 +1,158 @@
+"""The member host on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from members.host import group_of
+from tests.members.hosting import T0, World, check_decisions, first_votes, suite, until
+from tests.streams.brokers import Broker, embedded_broker
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    with embedded_broker() as running:
+        yield running
+
+
+def test_live(broker: Broker) -> None:
+    """Votes, decisions and dead letters of a live host agree; a restart goes on where it stopped."""
+
+    async def run() -> None:
+        async with World(broker.servers, suite("live")) as world:
+            await world.send(250)
+            await world.send(1, partition=1, value=b"junk")
+            await world.send(50)
+            first = await world.host()
+            await world.answered()
+            await first.stop()
+            second = await world.host()
+            await world.send(20)
+            await world.answered()
+            votes, decisions = await world.votes(), await world.decisions()
+            check_decisions(world, decisions, votes, bad=1)
+            assert len(decisions) == sum(world.sent) - 1  # nothing was decided twice
+            covered = [(v.partition, v.start, v.end) for v in votes if v.end > v.start]
+            for p in (0, 1):
+                ranges = sorted(each[1:] for each in covered if each[0] == p)
+                assert [start for start, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+            assert [v.hello != "" for v in votes].count(True) == 4
+            letters = [json.loads(record.value) for record in await world.read(world.topics.dead_letters)]
+            assert [(each["reason"], each["origin"]["offset"]) for each in letters] == [("malformed", 125)]
+            junk = next(v for v in votes if v.partition == 1 and v.start <= 125 < v.end)
+            runs = [tuple(junk.runs[i : i + 3]) for i in range(0, len(junk.runs), 3)]
+            assert [run for run in runs if run[1] == -1] == [(1, -1, 0)]
+            assert {decision["revision"] for decision in decisions} == {1}
+            assert min(decision["time"] for decision in decisions) == T0
+            assert second._metrics.replayed._value.get() == 0
+
+    asyncio.run(run())
+
+
+def test_shadow(broker: Broker) -> None:
+    """A shadow host writes votes only, in a group of its own, and skips what is bad."""
+
+    async def run() -> None:
+        async with World(broker.servers, suite("shadow", shadow=2)) as world:
+            await world.send(99)
+            await world.send(1, value=b"junk")
+            await world.host("shadow")
+            await world.answered()
+            votes = await world.votes()
+            assert {v.stage for v in votes} == {"shadow"}
+            assert {tuple(v.members) for v in votes} == {("shadow0@1", "shadow1@1")}
+            assert not any(v.hello for v in votes)
+            assert len(first_votes(votes, "shadow")) == 100
+            assert await world.decisions() == []
+            assert await world.read(world.topics.dead_letters) == []
+
+    asyncio.run(run())
+
+
+def test_no_live_members(broker: Broker) -> None:
+    """A suite without live members answers False to everything."""
+
+    async def run() -> None:
+        async with World(broker.servers, suite("nobody", live=0)) as world:
+            await world.send(10)
+            await world.host()
+            await world.answered()
+            decisions = await world.decisions()
+            assert [decision["judgement"] for decision in decisions] == [False] * 10
+            check_decisions(world, decisions, await world.votes())
+
+    asyncio.run(run())
+
+
+def test_idle(broker: Broker) -> None:
+    """A partition with nothing new is told idle once, also one that never had a request."""
+
+    async def run() -> None:
+        async with World(broker.servers, suite("idle")) as world:
+            await world.send(10, partition=0)
+            host = await world.host()
+            await until(lambda: len(host._owned) == 2 and all(o.idle_told for o in host._owned.values()))
+            await until(lambda: not host._batches)
+            await world.send(1, partition=0)
+            await world.answered()
+            await until(lambda: all(o.idle_told for o in host._owned.values()) and not host._batches)
+            idle = [(v.partition, v.start, v.end, v.watermark) for v in await world.votes() if v.idle]
+            assert sorted(idle, key=lambda row: row[:2]) == [
+                (0, 10, 10, T0 + 9000),
+                (0, 11, 11, T0 + 9000),
+                (1, 0, 0, None),
+            ]
+
+    asyncio.run(run())
+
+
+def test_two_hosts(broker: Broker) -> None:
+    """Hosts that come and go share the partitions; nothing is lost and no decision drifts."""
+
+    async def run() -> None:
+        async with World(broker.servers, suite("two")) as world:
+            await world.send(200)
+            first = await world.host()
+            second = await world.host(wait=False)
+            await world.send(200)
+            await until(lambda: len(first._owned) == 1 and len(second._owned) == 1)
+            await world.send(200)
+            await world.answered()
+            await first.stop()
+            await world.send(200)
+            await world.answered()
+            check_decisions(world, await world.decisions(), await world.votes())
+
+    asyncio.run(run())
+
+
+def test_broker_goes_silent() -> None:
+    """A broker that is away for longer than a session pauses the host; nothing is lost."""
+
+    async def run() -> None:
+        with embedded_broker() as broker:
+            async with World(broker.servers, suite("silent")) as world:
+                host = await world.host()
+                await world.send(300)
+                await until(lambda: sum(world.positions()) > 0)
+                broker.pause()
+                await asyncio.sleep(3)  # longer than the session: the time is what is tested
+                broker.go_on()
+                await world.send(300)
+                await world.answered()
+                assert not host.crashed
+                check_decisions(world, await world.decisions(), await world.votes())
+
+    asyncio.run(run())
+
+
+def test_groups() -> None:
+    """Each set of candidates has a group of its own, whatever their order; long ones are hashed."""
+    assert group_of("s", "live", ["a@1"]) == "s.live"
+    assert group_of("s", "shadow", ["b@1", "a@1"]) == "s.shadow.a@1+b@1"
+    long = group_of("s", "shadow", [f"member{i}@1" for i in range(50)])
+    assert len(long) < 40
