@@ -161,15 +161,17 @@ class HostService(Service):
         kafka = self.settings.kafka
         self._consumer = make_consumer(kafka, group=self.group, max_partition_fetch_bytes=4 << 20)
         self._producer = make_producer(kafka, max_batch_size=900_000, request_timeout_ms=10_000)
-        tail = make_consumer(kafka, group=f"{self.suite.name}.live.tail", max_partition_fetch_bytes=4 << 20)
-        self._tail = Tail(tail, self.topics.votes) if self.stage == "live" else None
+        if self.stage == "live":
+            group = f"{self.suite.name}.live.tail"
+            tail = make_consumer(kafka, group=group, max_partition_fetch_bytes=4 << 20)
+            self._tail = Tail(tail, self.topics.votes)
         try:
             await self._consumer.start()
             await self._producer.start()
             there = await self._consumer.topics()
             wanted = [self.topics.requests, self.topics.votes]
-            if self.stage == "live":
-                await tail.start()
+            if self._tail is not None:
+                await self._tail.consumer.start()
                 wanted += [self.topics.decisions, self.topics.dead_letters]
             if missing := [topic for topic in wanted if topic not in there]:
                 raise Unavailable(
@@ -191,8 +193,8 @@ class HostService(Service):
                     self.topics.requests,
                 )
             every = [TopicPartition(self.topics.votes, i) for i in range(votes)]
-            tail.assign(every)
-            tail.pause(*every)
+            self._tail.consumer.assign(every)
+            self._tail.consumer.pause(*every)
         self._scorer = Scorer(
             self.suite,
             self.settings,
@@ -328,8 +330,10 @@ class HostService(Service):
     # -- rebalances
 
     async def _revoked(self, partitions: Iterable[int]) -> None:
-        if self._batches:  # what is under way may still be finished, and committed
-            await asyncio.wait(self._batches, timeout=min(3.0, self.settings.kafka.session_timeout / 4000))
+        if self._batches:
+            # What is under way may still be finished and committed, as long as the group waits for this
+            # host. A votes record that arrived after the successor's hello would be one it does not know.
+            await asyncio.wait(self._batches, timeout=self.settings.kafka.session_timeout * 0.8 / 1000)
         if not self.should_stop:
             await _briefly(self._commit(force=True))
         for partition in list(partitions):

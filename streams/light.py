@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,35 +16,47 @@ class LightRecord(msgspec.Struct, gc=False):
     partition: int
     offset: int
     timestamp: int | None
-    timestamp_type: int | None
     key: bytes | None
     value: bytes | None
-    checksum: int | None
-    serialized_key_size: int
-    serialized_value_size: int
     headers: Any
 
+    @property
+    def serialized_key_size(self) -> int:
+        """Bytes of the key, -1 without one."""
+        return -1 if self.key is None else len(self.key)
 
-def _light(self: Any, tp: Any, record: Any) -> Any:
-    key, value = record.key, record.value
+    @property
+    def serialized_value_size(self) -> int:
+        """Bytes of the value, -1 without one."""
+        return -1 if self.value is None else len(self.value)
+
+
+def _record(self: Any, tp: Any, record: Any) -> Any:
     if self._key_deserializer or self._value_deserializer:
-        return _heavy(self, tp, record)
+        return _plain_record(self, tp, record)
     return LightRecord(
-        tp[0],
-        tp[1],
-        record.offset,
-        record.timestamp,
-        record.timestamp_type,
-        key,
-        value,
-        record.checksum,
-        -1 if key is None else len(key),
-        -1 if value is None else len(value),
-        record.headers,
+        tp[0], tp[1], record.offset, record.timestamp, record.key, record.value, record.headers
     )
 
 
-_heavy: Any = getattr(getattr(fetcher, "PartitionRecords", None), "_consumer_record", None)
+def _getall(self: Any, max_records: int | None = None) -> list[Any]:
+    """FetchResult.getall without its two calls per record."""
+    if not self.check_assignment(self._topic_partition) or not self.has_more():
+        return []
+    records = self._partition_records
+    out = list(islice(records._records_iterator, max_records))
+    self._update_position()
+    if max_records is None or len(out) < max_records:
+        records._records_iterator = None  # a generator of its own owner
+        self._partition_records = None
+    return out
+
+
+_plain_record: Any = getattr(getattr(fetcher, "PartitionRecords", None), "_consumer_record", None)
+_known = _plain_record is not None and all(
+    hasattr(getattr(fetcher, "FetchResult", None), name)
+    for name in ("getall", "check_assignment", "has_more", "_update_position")
+)
 
 
 def use_light_records() -> None:
@@ -51,5 +64,6 @@ def use_light_records() -> None:
 
     Where a later aiokafka has another inside, nothing changes: records are then as heavy as it makes them.
     """
-    if _heavy is not None:
-        fetcher.PartitionRecords._consumer_record = _light
+    if _known:
+        fetcher.PartitionRecords._consumer_record = _record
+        fetcher.FetchResult.getall = _getall
