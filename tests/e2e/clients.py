@@ -24,7 +24,9 @@ class Senders:
         self.bad: dict[tuple[str, int, int], str] = {}
 
     async def __aenter__(self) -> Senders:
-        self._rdkafka = Producer({"bootstrap.servers": self._bootstrap, "message.max.bytes": 2_000_000})
+        self._rdkafka = Producer(
+            {"bootstrap.servers": self._bootstrap, "message.max.bytes": 2_000_000, "log_level": 0}
+        )
         self._aiokafka = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap, max_request_size=2_000_000, acks="all", linger_ms=5
         )
