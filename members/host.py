@@ -32,6 +32,7 @@ from mode import Service
 
 from members.batches import Scorer
 from members.ownership import Listener, Owned
+from members.panel import Panel
 from members.recovery import Found, Replay, Tail
 from members.sending import Abandoned, Sender
 from streams.connect import make_consumer, make_producer, no_broker, until_available
@@ -84,7 +85,8 @@ class HostService(Service):
         self._metrics = (metrics or Metrics()).host
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
-        self._panel = panel or self._make_panel()
+        specs = [suite.members[each] for each in members]
+        self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
         self._owned: dict[int, Owned] = {}
         self._fresh: dict[int, Owned] = {}
         self._assigned_once = False
@@ -95,12 +97,6 @@ class HostService(Service):
         self._producer: Any = None
         self._tail: Tail | None = None
         self._main: asyncio.Task[None] | None = None
-
-    def _make_panel(self) -> Any:
-        from members.panel import Panel
-
-        specs = [self.suite.members[each] for each in self.members]
-        return Panel(specs, self.settings.host, self.suite.features, on_event=self._on_member)
 
     # -- start and stop
 

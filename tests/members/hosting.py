@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from aiokafka.structs import TopicPartition
@@ -19,6 +19,23 @@ from streams.settings import Host, Kafka, Settings
 from streams.suite import Suite, parse_suite
 from streams.topics import Topics, create_topics
 from streams.votes import decode, hit_members
+
+
+class Windy:
+    """Flags what is windy; without wind it abstains."""
+
+    needs: ClassVar[dict[str, type]] = {"wind": float}
+
+    def vote(self, batch: Any) -> Any:
+        return batch["wind"] > 0.5
+
+
+class Broken:
+    """Fails whatever it is asked."""
+
+    def vote(self, batch: Any) -> Any:
+        raise RuntimeError("no idea")
+
 
 MEMBER = '[[member]]\nname = "{}"\nversion = "1"\nstage = "{}"\nowner = "o"\nloader = "a:b"\n'
 T0 = 1_600_000_000_000
@@ -100,7 +117,7 @@ class World:
             self.sent[p] += 1
         await asyncio.gather(*waits)
 
-    async def host(self, stage: Any = "live", wait: bool = True) -> HostService:
+    async def host(self, stage: Any = "live", wait: bool = True, real: bool = False) -> HostService:
         members = self.suite.live if stage == "live" else self.suite.shadow
         name = f"host-{len(self.hosts)}"
         host = HostService(
@@ -109,7 +126,7 @@ class World:
             stage=stage,
             members=members,
             name=name,
-            panel=RandomPanel(len(members)),
+            panel=None if real else RandomPanel(len(members)),
         )
         self.hosts.append(host)
         await host.start()

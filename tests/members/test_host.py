@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from members.host import group_of
+from streams.records import ABSTAINED, FAILED
+from streams.suite import parse_suite
 from tests.members.hosting import T0, World, check_decisions, first_votes, suite, until
 from tests.streams.brokers import Broker, embedded_broker
 
@@ -84,6 +86,51 @@ def test_no_live_members(broker: Broker) -> None:
             decisions = await world.decisions()
             assert [decision["judgement"] for decision in decisions] == [False] * 10
             check_decisions(world, decisions, await world.votes())
+
+    asyncio.run(run())
+
+
+REAL = """
+name = "real"
+[features]
+wind = "float"
+[[member]]
+name = "windy"
+version = "1"
+stage = "live"
+owner = "o"
+loader = "tests.members.hosting:Windy"
+[[member]]
+name = "broken"
+version = "1"
+stage = "live"
+owner = "o"
+loader = "tests.members.hosting:Broken"
+"""
+
+
+def test_real_members(broker: Broker) -> None:
+    """Members of a real panel answer; one that fails abstains as failed, and the OR goes on without it."""
+
+    async def run() -> None:
+        async with World(broker.servers, parse_suite(REAL)) as world:
+            await world.send(100)
+            bare = {"request_id": "bare", "timestamp": T0, "features": {}}
+            await world.send(1, value=json.dumps(bare).encode())
+            host = await world.host(real=True)
+            await world.answered()
+            decisions, votes = await world.decisions(), await world.votes()
+            check_decisions(world, decisions, votes)
+            fired = {decision["request_id"]: decision["fired"] for decision in decisions}
+            assert fired["bare"] == []
+            assert fired["0-0"] == []
+            assert fired["1-49"] == ["windy@1"]
+            assert sum(decision["judgement"] for decision in decisions) == 49
+            scored = [v for v in votes if v.end > v.start]
+            assert all(v.states[2] == [v.end - v.start, FAILED] for v in scored)
+            windy = next(v for v in scored if v.partition == 0 and v.end == 51)
+            assert windy.states[1][-2:] == [1, ABSTAINED]
+            assert host._metrics.member_events.labels("broken@1", "error")._value.get() > 0
 
     asyncio.run(run())
 
