@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +22,7 @@ _INT53 = 2**53
 _decode = msgspec.json.Decoder(Label).decode
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedLabel:
+class PlacedLabel(msgspec.Struct, frozen=True, gc=False):
     """One usable label: instants in epoch ms, `label` POSITIVE, NEGATIVE or WITHDRAWN."""
 
     request_id: str
@@ -65,7 +63,7 @@ def _one(record: Any, limits: Limits, now: int) -> PlacedLabel:
         raise BadRecord("malformed", str(error)) from None
     if not label.request_id:
         raise BadRecord("missing_field", "request_id is empty")
-    if len(label.request_id.encode()) > MAX_ID or len(label.source.encode()) > MAX_ID:
+    if _too_long(label.request_id) or _too_long(label.source):
         raise BadRecord("oversized", f"request_id or source is longer than {MAX_ID} bytes")
     if not -_INT53 < label.revision < _INT53:
         raise BadRecord("wrong_type", "revision does not fit 53 bits")
@@ -79,7 +77,13 @@ def _one(record: Any, limits: Limits, now: int) -> PlacedLabel:
     )
 
 
+def _too_long(text: str) -> bool:
+    return len(text) > MAX_ID // 4 and len(text.encode()) > MAX_ID
+
+
 def _instant(name: str, value: int | float | str, latest: int) -> int:
+    if type(value) is int and 0 <= value <= latest:
+        return value
     try:
         at = parse_time(value)
     except (ValueError, OverflowError) as error:

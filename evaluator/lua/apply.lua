@@ -185,14 +185,10 @@ local function write_plain(generation, id, packed)
 end
 
 local function split(packed)
-  -- A packed record is its time, then all the rest: (time with its code, the rest). cmsgpack packs a whole
-  -- number in 1, 2, 3, 5 or 9 bytes, as its first byte says.
-  local first, length = byte(packed, 1), 1
-  if first == 0xce or first == 0xd2 then length = 5
-  elseif first == 0xcd or first == 0xd1 then length = 3
-  elseif first == 0xcc or first == 0xd0 then length = 2
-  elseif first == 0xcf or first == 0xd3 then length = 9 end
-  return sub(packed, 1, length), sub(packed, length + 1)
+  -- A packed record is its time, then all the rest: (bytes of the time, the time). Nearly always the time is
+  -- a msgpack uint32, and taken apart here; what is shorter (the first minute of a generation) is not.
+  local first, a, b, c, d = byte(packed, 1, 5)
+  if first == 0xce then return 5, ((a * 256 + b) * 256 + c) * 256 + d end
 end
 
 local rests = {}                     -- the rest of a record -> its parts and what a label makes of it
@@ -405,13 +401,14 @@ if labels then
     local value = known and known[id]
     if value then
       if type(value) ~= 'string' then return false end
-      local stamp, rest = split(value)
-      local parts = rest_of(rest)
+      local length, since = split(value)
+      if not length then return false end
+      local parts = rest_of(sub(value, length + 1))
       if not parts or parts.flags % 2 == 0 then return false end
-      local new, moment = labelled(parts, given[i], true), start + unpack_msg(stamp)
-      add(moment, parts.cell, -1)
-      add(moment, new[2], 1)
-      packed = stamp .. new[1]
+      local new = labelled(parts, given[i], true)
+      add(start + since, parts.cell, -1)
+      add(start + since, new[2], 1)
+      packed = sub(value, 1, length) .. new[1]
     else
       if not absent(generation - 1, id) or not absent(generation + 1, id) then return false end
       local new = labelled(NOTHING, given[i], true)
