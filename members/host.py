@@ -47,7 +47,9 @@ log = logging.getLogger("chorus")
 
 #: Batches under way at once: some wait for the broker while the next is scored.
 _UNDER_WAY = 4
+#: Seconds.
 _TICK = 0.25
+_SILENCE = 5.0
 
 
 def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
@@ -83,7 +85,7 @@ class HostService(Service):
         self.topics = Topics(suite.name)
         self.group = group_of(suite.name, stage, members)
         self._metrics = (metrics or Metrics()).host
-        self._said = ""
+        self._said, self._silent = "", False
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         specs = [suite.members[each] for each in members]
         self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
@@ -148,7 +150,8 @@ class HostService(Service):
 
     def _tell(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
-        if isinstance(error, KafkaError) and text != self._said:
+        # That a partition has just gone to another host is no trouble.
+        if not isinstance(error, IllegalStateError) and text != self._said:
             log.warning("requests cannot be read (%s); trying again until they can", text)
             self._said = text
 
@@ -229,6 +232,8 @@ class HostService(Service):
                 start, end = owned.position, records[-1].offset + 1
                 owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
                 self._spawn(owned, self._scorer.batch(owned, records, start, end))
+        if not data and not self._batches:
+            self._tell_silence()
         self._tell_idle()
         await self._commit()
 
@@ -250,6 +255,22 @@ class HostService(Service):
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
         self._ended(task)
+
+    def _tell_silence(self) -> None:
+        """Say once that nothing is heard from the broker, not even that there is nothing new."""
+        polled = [
+            self._consumer.last_poll_timestamp(TopicPartition(self.topics.requests, partition))
+            for partition in self._owned
+        ]
+        heard = max((stamp for stamp in polled if stamp is not None), default=None)
+        silent = heard is not None and time.time() - heard / 1000 > _SILENCE
+        if silent != self._silent:
+            where = self.settings.kafka.bootstrap_servers
+            if silent:
+                log.warning("the broker at %s does not answer; requests wait until it does", where)
+            else:
+                log.info("the broker at %s answers again", where)
+            self._silent = silent
 
     def _tell_idle(self) -> None:
         """A heartbeat for every partition that has had nothing new for a while, once."""

@@ -100,14 +100,17 @@ class Sender:
         sent, stamp, at = [], time.time_ns() // 1_000_000, 0
         while at < len(rows):
             batch = self._producer.create_batch()
-            at += _fill(batch, rows[at:] if at else rows, stamp)
+            taken = _fill(batch, rows[at:] if at else rows, stamp)
+            if not taken:
+                raise MessageSizeTooLargeError(f"{len(rows[at][1])} bytes for {topic}")
+            at += taken
             batch.close()
             sent.append(await self._producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*sent)
 
 
 def _fill(batch: Any, rows: Sequence[tuple[bytes, bytes]], stamp: int) -> int:
-    """Append as many rows as fit into an empty batch, one at least; returns how many."""
+    """Append as many rows as fit into an empty batch; returns how many."""
     taken = 0
     inner = getattr(batch, "_builder", None)
     if inner is not None and hasattr(batch, "_relative_offset"):
