@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from streams.suite import load_suite
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
+CHORUS = "import sys; from evaluator.cli.main import main; sys.exit(main())"
 SUITE = ROOT / "deploy" / "suite" / "suite.toml"
 PROCESSES = {
     "live-host": "serve",
@@ -63,11 +65,12 @@ def test_every_command_exists(services: dict[str, Any]) -> None:
     for each in own(services).values():
         words = [word for word in each["command"] if not word.startswith(("-", "/"))]
         done = subprocess.run(
-            [sys.executable, "-m", "evaluator.cli.main", *words, "--help"],
+            [sys.executable, "-c", CHORUS, *words, "--help"],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
+            env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
         )
         assert done.returncode == 0, f"chorus {' '.join(words)}: {done.stderr}"
         for option in (word for word in each["command"] if word.startswith("--")):
