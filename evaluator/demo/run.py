@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from evaluator.demo.story import Trend, story
 from evaluator.history import History
 from evaluator.render import pick_window
 from evaluator.status import status_of
+from evaluator.up import Up
 from streams.connect import redis_client
 from streams.errors import ChorusError, Unavailable
 from streams.settings import Settings
@@ -32,38 +32,25 @@ AHEAD = 28 * DAY
 PATIENCE = 120.0
 _POLL = 0.5
 
-BringUp = Callable[[Path], AbstractAsyncContextManager[Settings]]
-
 
 def suite_file() -> Path:
     """The demo's suite file."""
     return Path(str(resources.files("evaluator.demo").joinpath("suite.toml")))
 
 
-def run_demo(
-    *, speed: float = 0, days: int | None = None, exit: bool = False, json: bool = False,
-    bring_up: BringUp | None = None,
-) -> int:  # fmt: skip
+def run_demo(*, speed: float = 0, days: int | None = None, exit: bool = False, json: bool = False) -> int:
     """Run the demo and return the exit code: 0, or 1 when something was not counted in time.
 
     speed: seconds of event time per second of wall clock, 0 is as fast as possible; days: how many to
     replay, None for the year; exit: stop when all is counted, else stay up until Ctrl-C; json: JSON lines,
-    the last of them the status document. Raises ChorusError where it cannot even start.
+    the last of them the status document. Raises ChorusError where it cannot go on.
     """
-    return asyncio.run(_Demo(speed, days, exit, make_screen(as_json=json), bring_up or _embedded).run())
-
-
-@asynccontextmanager
-async def _embedded(path: Path) -> AsyncIterator[Settings]:
-    from evaluator.up import Up  # type: ignore[import-not-found]
-
-    async with Up(path) as up:
-        yield up.settings
+    return asyncio.run(_Demo(speed, days, exit, make_screen(as_json=json)).run())
 
 
 class _Demo:
-    def __init__(self, speed: float, days: int | None, exit: bool, screen: Screen, bring_up: BringUp) -> None:
-        self.speed, self.days, self.exit, self.screen, self.bring_up = speed, days, exit, screen, bring_up
+    def __init__(self, speed: float, days: int | None, exit: bool, screen: Screen) -> None:
+        self.speed, self.days, self.exit, self.screen = speed, days, exit, screen
         self.suite: Suite = load_suite(suite_file())
         self.doc: dict[str, Any] | None = None
         self.trend = Trend()
@@ -75,36 +62,60 @@ class _Demo:
     async def run(self) -> int:
         """Until done, or until SIGINT or SIGTERM."""
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
-        assert main is not None
+        up = Up(suite_file(), on_event=self._event)
+        asked = False
+
+        def stop() -> None:
+            nonlocal asked
+            if asked:
+                up.kill()  # whoever asks twice does not want to wait
+            elif main:
+                main.cancel()
+            asked = True
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, main.cancel)
+            loop.add_signal_handler(number, stop)
         with self.screen:
             try:
-                return await self._run()
+                return await self._run(up)
             except asyncio.CancelledError:
                 if not self.finished:
                     self._finish(["Stopped before everything was counted."])
                 return 0
 
-    async def _run(self) -> int:
+    async def _run(self, up: Up) -> int:
         self.screen.say("reading a year of flights, and starting a broker, a Redis, hosts and evaluators …")
         reading = asyncio.create_task(asyncio.to_thread(load_flights))
         try:
-            async with self.bring_up(suite_file()) as settings:
+            async with up:
                 flights = await reading
                 line = timeline(flights, self.days)
-                tasks = [
-                    asyncio.create_task(self._watch(settings, line)),
-                    asyncio.create_task(self._replay(flights, settings)),
-                ]
+                watching = asyncio.create_task(self._watch(up.settings, line))
+                replaying = asyncio.create_task(self._replay(flights, up.settings))
+                telling = asyncio.create_task(self._tell(replaying, up.settings, line))
+                assert up.failed
                 try:
-                    return await self._until_counted(tasks, settings, line)
+                    # Watching never ends by itself, and the rest waits for what it sees.
+                    ends: list[asyncio.Future[Any]] = [watching, telling, up.failed]
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                    if up.failed.done():
+                        raise ChorusError(up.failed.result())
+                    if watching.done():
+                        await watching
+                    return await telling
                 finally:
+                    tasks = (watching, replaying, telling)
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             reading.cancel()
+
+    def _event(self, event: dict[str, Any]) -> None:
+        told = "everything is up"
+        if event["event"] == "restarted":
+            told = f"{event['process']} has ended and runs again, as process {event['pid']}"
+        self.screen.say(told, **event)
 
     def _finish(self, sentences: list[str]) -> None:
         self.finished = True
@@ -123,7 +134,6 @@ class _Demo:
 
     async def _gate(self, event_time: int) -> None:
         """Wait while `event_time` is too far ahead of what has been counted."""
-
         if self.first is None:
             self.first = event_time
         start = self.first
@@ -156,15 +166,10 @@ class _Demo:
         finally:
             await client.aclose()
 
-    async def _until_counted(
-        self, tasks: list[asyncio.Task[None]], settings: Settings, line: Timeline
-    ) -> int:
-        watching, replaying = tasks
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            await watching
+    async def _tell(self, replaying: asyncio.Task[None], settings: Settings, line: Timeline) -> int:
+        """When everything has been counted: what has been seen. Then the exit code."""
         await replaying
-        missing = await self._counted_or_stuck(watching, line)
+        missing = await self._counted_or_stuck(line)
         if missing:
             self._finish([f"Not everything was counted in time: {missing}."])
             return 1
@@ -180,12 +185,10 @@ class _Demo:
             await asyncio.Event().wait()
         return 0
 
-    async def _counted_or_stuck(self, watching: asyncio.Task[None], line: Timeline) -> str:
+    async def _counted_or_stuck(self, line: Timeline) -> str:
         """Wait until the store has all of `line`; "" then, else what is missing."""
         seen, since = "", time.monotonic()
         while missing := uncounted(self.doc, line, self.suite.bucket):
-            if watching.done():
-                await watching
             picture = f"{missing} {self.doc and self.doc['watermark']}"
             if picture != seen:
                 seen, since = picture, time.monotonic()
