@@ -58,7 +58,7 @@ class Redis(_Part):
 class Host(_Part):
     """A member host. Durations in ms."""
 
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 4000
     #: a partition with nothing new for this long no longer holds a watermark back
     idle_after: Duration = 2_000
     #: a timestamp further ahead than this waits until `agree` others are there too

@@ -1,0 +1,252 @@
+"""The command `chorus`. Modules that only one command needs are imported in it: `chorus status` is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from evaluator.cli.run import fail, guarded
+from streams.errors import ChorusError
+from streams.settings import Settings, load_settings
+from streams.suite import Suite, load_suite
+
+app = App(
+    name="chorus",
+    help="Run a suite of binary classifiers as one, and see what each of them alone contributes.",
+    version="0.1.0",
+)
+topics_app = App(name="topics", help="The suite's topics on the broker.")
+app.command(topics_app)
+
+SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
+Servers = Annotated[
+    str | None,
+    Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
+]
+RedisUrl = Annotated[str | None, Parameter(name="--redis-url", help="Redis. CHORUS_REDIS_URL")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
+WebPort = Annotated[
+    int | None,
+    Parameter(name="--web-port", help="Where /metrics, /healthz and /readyz are; 0 is any free port."),
+]
+Name = Annotated[str, Parameter(name="--name", help="What this process calls itself in logs and records.")]
+
+PROCESSES = Group("Processes", sort_key=1)
+LOOKING = Group("Looking", sort_key=2)
+KEEPING = Group("Keeping", sort_key=3)
+
+
+def _open(
+    suite: Path, servers: str | None = None, redis_url: str | None = None, web_port: int | None = None
+) -> tuple[Suite, Settings]:
+    settings = load_settings(bootstrap_servers=servers, redis_url=redis_url)
+    if web_port is not None:
+        web = settings.web.model_copy(update={"port": web_port})
+        settings = settings.model_copy(update={"web": web})
+    return load_suite(suite), settings
+
+
+def _host(
+    stage: Any, suite_file: Path, members: list[str] | None, name: str, opened: tuple[Suite, Settings]
+) -> int:
+    from members.host import HostService
+    from members.loading import extend_path
+    from streams.app import run_worker
+    from streams.metrics import Metrics
+
+    suite, settings = opened
+    extend_path(suite_file)
+    ids = members or (suite.live if stage == "live" else suite.shadow)
+    for member in ids:
+        if member not in suite.members:
+            raise ChorusError(f"{suite_file} declares no member {member}: check --member")
+    metrics = Metrics()
+    return run_worker(
+        name,
+        suite,
+        settings,
+        lambda: HostService(suite, settings, stage=stage, members=ids, name=name, metrics=metrics),
+        metrics=metrics,
+    )
+
+
+@app.command(group=PROCESSES)
+def serve(
+    *,
+    suite: SuiteFile,
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    web_port: WebPort = None,
+    name: Name = "live-host",
+) -> int:
+    """Run the live host: all live members in one process, answering decisions."""
+    return _host("live", suite, None, name, _open(suite, bootstrap_servers, redis_url, web_port))
+
+
+@app.command(group=PROCESSES)
+def shadow(
+    *,
+    suite: SuiteFile,
+    member: Annotated[
+        list[str] | None, Parameter(name="--member", help="name@version; all by default.")
+    ] = None,
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    web_port: WebPort = None,
+    name: Name = "shadow-host",
+) -> int:
+    """Run a shadow host: candidates that score the same requests, and never act."""
+    return _host("shadow", suite, member, name, _open(suite, bootstrap_servers, redis_url, web_port))
+
+
+@app.command(group=PROCESSES)
+def evaluate(
+    *,
+    suite: SuiteFile,
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    web_port: WebPort = None,
+    name: Name = "evaluator",
+) -> int:
+    """Run an evaluator: votes and labels from Kafka into the store. Any number may run at once."""
+    from evaluator.service import EvaluatorService
+    from streams.app import run_worker
+    from streams.metrics import Metrics
+
+    declared, settings = _open(suite, bootstrap_servers, redis_url, web_port)
+    metrics = Metrics()
+    return run_worker(
+        name,
+        declared,
+        settings,
+        lambda: EvaluatorService(declared, settings, name=name, metrics=metrics),
+        metrics=metrics,
+    )
+
+
+@app.command(group=PROCESSES)
+def up(
+    *,
+    suite: SuiteFile,
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    evaluators: Annotated[int, Parameter(help="How many evaluators.")] = 1,
+    shadow_hosts: Annotated[
+        int | None, Parameter(help="How many shadow hosts; at most 2 by default.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run everything in one foreground command; what is not named is embedded. Ctrl-C stops it."""
+    from evaluator.up import Up, run_up
+
+    whole = Up(
+        suite,
+        bootstrap_servers=bootstrap_servers,
+        redis_url=redis_url,
+        evaluators=evaluators,
+        shadow_hosts=shadow_hosts,
+    )
+    return asyncio.run(run_up(whole, as_json=json))
+
+
+@app.command(group=PROCESSES)
+def demo(
+    *,
+    speed: Annotated[float, Parameter(help="Seconds of event time per second; 0 is as fast as it goes.")] = 0,
+    days: Annotated[int | None, Parameter(help="How many days of the year to replay.")] = None,
+    exit: Annotated[bool, Parameter(negative="", help="Stop when all is counted.")] = False,
+    json: Json = False,
+) -> int:
+    """Replay a real year of flights, and show what each member alone contributes."""
+    from evaluator.demo.run import run_demo
+
+    return run_demo(speed=speed, days=days, exit=exit, json=json)
+
+
+@app.command(group=LOOKING)
+def status(
+    *,
+    suite: SuiteFile,
+    redis_url: RedisUrl = None,
+    window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
+    view: Annotated[str, Parameter(help="latest or matured.")] = "latest",
+    json: Json = False,
+) -> int:
+    """Show what is known of the suite, from Redis alone."""
+    from evaluator.status import read_status
+
+    document = asyncio.run(read_status(*_open(suite, None, redis_url)))
+    if json:
+        print(jsonlib.dumps(document))
+        return 0
+    from rich.console import Console
+
+    from evaluator.render import status_table
+
+    Console().print(status_table(document, window, view))
+    return 0
+
+
+@app.command(group=LOOKING)
+def watch(
+    *,
+    suite: SuiteFile,
+    redis_url: RedisUrl = None,
+    window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
+    view: Annotated[str, Parameter(help="latest or matured.")] = "latest",
+) -> int:
+    """Show the suite live, until Ctrl-C."""
+    from evaluator.cli.watch import watch_status
+
+    return asyncio.run(watch_status(*_open(suite, None, redis_url), window, view))
+
+
+@app.command(group=KEEPING)
+def rebuild(
+    *,
+    suite: SuiteFile,
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    fresh: Annotated[
+        bool,
+        Parameter(negative="", help="Lay the store out anew (bucket, shards); stop the evaluators first."),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Forget the suite's store and make it anew from Kafka; evaluators may go on running."""
+    from evaluator.cli.watch import rebuild_with_progress
+
+    opened = _open(suite, bootstrap_servers, redis_url)
+    positions = asyncio.run(rebuild_with_progress(*opened, fresh=fresh, quiet=json))
+    if json:
+        print(jsonlib.dumps({"event": "rebuilt", "positions": positions}))
+    return 0
+
+
+@topics_app.command
+def create(*, suite: SuiteFile, bootstrap_servers: Servers = None, json: Json = False) -> int:
+    """Make the suite's topics; those that are there are left as they are."""
+    from streams.topics import create_topics
+
+    declared, settings = _open(suite, bootstrap_servers)
+    made = asyncio.run(create_topics(declared, settings.kafka))
+    if json:
+        print(jsonlib.dumps(made))
+    else:
+        for name, state in made.items():
+            print(f"{name:<40} {state}")
+    return 0
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(guarded(lambda: app(sys.argv[1:], result_action="return_value", exit_on_error=True), fail))
+
+
+if __name__ == "__main__":
+    main()
