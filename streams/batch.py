@@ -73,7 +73,7 @@ class Batch:
 
 
 def column(kind: str, values: list[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """One feature of n requests, None where it is missing → (array[n], missing mask or None where none is)."""
+    """One feature of n requests, None where missing → (array[n], missing mask or None where none is)."""
     fill = _FILL[kind]
     if None not in values:
         mask = None

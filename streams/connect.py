@@ -35,7 +35,8 @@ def kafka_options(kafka: Kafka) -> dict[str, Any]:
         try:
             options["ssl_context"] = ssl.create_default_context(cafile=kafka.ssl_cafile)
         except OSError as error:
-            raise ConfigError(f"CHORUS_KAFKA__SSL_CAFILE {kafka.ssl_cafile} cannot be read: {error}") from None
+            what = f"CHORUS_KAFKA__SSL_CAFILE {kafka.ssl_cafile}"
+            raise ConfigError(f"{what} cannot be read: {error}") from None
     if kafka.security_protocol.startswith("SASL"):
         if kafka.sasl_username is None or kafka.sasl_password is None:
             raise ConfigError("SASL needs CHORUS_KAFKA__SASL_USERNAME and CHORUS_KAFKA__SASL_PASSWORD")

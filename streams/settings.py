@@ -117,7 +117,10 @@ class Settings(BaseSettings):
 
 
 #: Short forms of the two addresses that every process needs.
-_SHORT = {"CHORUS_BOOTSTRAP_SERVERS": "CHORUS_KAFKA__BOOTSTRAP_SERVERS", "CHORUS_REDIS_URL": "CHORUS_REDIS__URL"}
+_SHORT = {
+    "CHORUS_BOOTSTRAP_SERVERS": "CHORUS_KAFKA__BOOTSTRAP_SERVERS",
+    "CHORUS_REDIS_URL": "CHORUS_REDIS__URL",
+}
 
 
 def load_settings(*, bootstrap_servers: str | None = None, redis_url: str | None = None) -> Settings:

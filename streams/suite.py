@@ -142,6 +142,8 @@ class Suite(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(set(self.segments)) != len(self.segments):
+            raise ValueError("segments names a field twice")
         seen: set[str] = set()
         for spec in self.member:
             if spec.id in seen:

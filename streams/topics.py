@@ -102,7 +102,8 @@ async def create_topics(suite: Suite, kafka: Kafka) -> dict[str, str]:
             ]
         )
     except KafkaError as error:
-        raise Unavailable(f"the broker at {kafka.bootstrap_servers} did not make the topics: {error}") from None
+        place = kafka.bootstrap_servers
+        raise Unavailable(f"the broker at {place} did not make the topics: {error}") from None
     finally:
         await client.close()
     result = {}
