@@ -89,6 +89,10 @@ class Panel:
         tasks = [asyncio.ensure_future(self._load(seat, loop)) for seat in self._seats]
         if tasks:
             await asyncio.wait(tasks, timeout=_LOAD_AT_MOST)
+        for seat in self._seats:
+            if seat.loading:
+                seat.reason = f"{seat.spec.id}: it has not loaded within {_LOAD_AT_MOST:g} s"
+                self._failed(seat, "late", seat.reason, at_once=True)
 
     async def _load(self, seat: _Seat, loop: asyncio.AbstractEventLoop) -> None:
         seat.loading = True
@@ -151,7 +155,10 @@ class Panel:
         return Ballot(true, abstain, failed)
 
     def _may_vote(self, seat: _Seat) -> bool:
-        if seat.busy or seat.loading or not seat.breaker.allows(self._clock()):
+        if seat.loading or not seat.breaker.allows(self._clock()):
+            return False
+        if seat.busy:  # one that hangs for ever is suspended in the end, and told
+            self._failed(seat, "late", "it is still busy with an earlier batch")
             return False
         if seat.member is not None and not getattr(seat.member, "dead", False):
             return True

@@ -25,8 +25,8 @@ class Job:
 
     def run(self) -> bool:
         """In the thread. False where the job was abandoned: another thread has gone on with the rest."""
+        self.began = time.monotonic()
         for call in self.calls:
-            self.began = time.monotonic()
             try:
                 outcome: tuple[Any, BaseException | None] = (call(), None)
             except BaseException as error:  # SystemExit and the like too: a member does not end its host
@@ -35,6 +35,8 @@ class Job:
                 if self.abandoned:
                     self.returned()
                     return False
+                # Before the next call counts as the current one: it does not inherit this one's time.
+                self.began = time.monotonic()
                 self.outcomes.append(outcome)
         self._loop.call_soon_threadsafe(self._finish)
         return True
