@@ -89,6 +89,8 @@ class Server:
 
     def start(self) -> Self:
         """Start it and wait until it answers. Raises MissingDependency, Unavailable."""
+        if accepts(self.port):
+            raise Unavailable(f"the embedded {self.name} cannot start: port {self.port} is taken")
         self.launch()
         deadline = time.monotonic() + START_WITHIN
         while True:

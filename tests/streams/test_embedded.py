@@ -70,7 +70,7 @@ def test_redis_is_empty_again_on_the_same_port():
 
 def test_a_taken_port_is_an_error():
     """Somebody else's server on the port does not pass for one's own."""
-    with EmbeddedRedis() as first, pytest.raises(Unavailable, match="did not start"):
+    with EmbeddedRedis() as first, pytest.raises(Unavailable, match="is taken"):
         EmbeddedRedis(first.port).start()
 
 
