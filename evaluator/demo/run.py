@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from contextlib import suppress
@@ -62,6 +63,8 @@ class _Demo:
     async def run(self) -> int:
         """Until done, or until SIGINT or SIGTERM."""
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
+        # The table is the news; what goes wrong is still told.
+        os.environ.setdefault("CHORUS_LOG_LEVEL", "WARNING")
         up = Up(suite_file(), on_event=self._event)
         asked = False
 
@@ -90,6 +93,7 @@ class _Demo:
             async with up:
                 flights = await reading
                 line = timeline(flights, self.days)
+                self.trend.since = int(line.at[0]) if len(line) else 0
                 watching = asyncio.create_task(self._watch(up.settings, line))
                 replaying = asyncio.create_task(self._replay(flights, up.settings))
                 telling = asyncio.create_task(self._tell(replaying, up.settings, line))

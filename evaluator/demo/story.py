@@ -30,8 +30,12 @@ class Point:
 
 @dataclass
 class Trend:
-    """The rolling unique precision of each member, collected while the demo runs."""
+    """The rolling unique precision of each member, collected while the demo runs.
 
+    Windows that begin before `since` (epoch ms), the first request, are not full and are left out.
+    """
+
+    since: int = 0
     points: dict[str, list[Point]] = field(default_factory=dict)
 
     def add(self, doc: Doc) -> None:
@@ -41,7 +45,7 @@ class Trend:
         except ChorusError:
             return
         bar = window["suite"]["flagged"]["precision"]
-        if bar is None or window["start"] is None:
+        if bar is None or window["start"] is None or window["start"] < self.since:
             return
         for member in window["members"]:
             unique, points = member["unique"], self.points.setdefault(member["id"], [])

@@ -107,11 +107,11 @@ def member(name: str, stage: str, flagged: int, unique: dict[str, Any], **more: 
 
 def test_the_story_is_made_from_the_figures() -> None:
     """Every kind of member gets its sentence, and a live one whose rolling precision fell is told."""
-    trend = Trend()
-    for end, precision in ((1, 0.4), (2, 0.5), (3, 0.2), (4, 0.3)):
+    trend = Trend(since=0)
+    for end, precision in ((0, 0.9), (1, 0.4), (2, 0.5), (3, 0.2), (4, 0.3)):
         figures = [member("b@1", "live", 900, count(800, precision))]
         suite = {"flagged": count(900, 0.45)}
-        rolling = {"name": "28d", "view": "latest", "start": 0, "end": end * 86_400_000, "suite": suite}
+        rolling = {"name": "28d", "view": "latest", "start": end - 1, "end": end * 86_400_000, "suite": suite}
         trend.add({"windows": [{**rolling, "members": figures}]})
     members = [
         member("a@1", "live", 500, count(400, 0.6)),
