@@ -138,7 +138,7 @@ class EvaluatorMetrics:
             set_optional(gauge, None)
 
     def show(self, status: Mapping[str, Any]) -> None:
-        """Take the contribution of every member from a status document (DESIGN §11)."""
+        """Take the contribution of every member from a status document (docs/status.md)."""
         seen: dict[Gauge, dict[tuple[str, ...], float]] = {
             self.requests: {}, self.precision: {}, self.scored: {},
         }  # fmt: skip
