@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,15 @@ def test_the_same_processes_run_as_with_up(services: dict[str, Any]) -> None:
     """A live host, a shadow host and two evaluators, beside what makes the topics."""
     commands = {name: each["command"][0] for name, each in own(services).items()}
     assert commands == {"topics": "topics", **PROCESSES}
+    for name in PROCESSES:
+        command = services[name]["command"]
+        assert command[command.index("--name") + 1] == name
 
 
 def test_every_command_exists(services: dict[str, Any]) -> None:
     """The CLI can tell the help of each command that a service runs, and that help names its options."""
     for each in own(services).values():
-        words = [word for word in each["command"] if not word.startswith(("-", "/"))]
+        words = list(takewhile(lambda word: not word.startswith("-"), each["command"]))
         done = subprocess.run(
             [sys.executable, "-c", CHORUS, *words, "--help"],
             capture_output=True,

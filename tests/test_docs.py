@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from evaluator.cli.main import app as cli
 from members.panel import BUDGET_FOR, Ballot, Panel
 from streams.batch import Batch
 from streams.metrics import Metrics
@@ -187,3 +188,9 @@ def test_the_budget_is_the_one_explained() -> None:
     text = page("members.md")
     assert f"n / {BUDGET_FOR}) + {Settings().host.budget_grace} ms" in text
     assert f"{MemberSpec.model_fields['budget_ms'].default:.0f} ms by default" in text
+
+
+def test_the_commands_explained_are_those_of_the_cli() -> None:
+    """The table has each command that `chorus` has, and no other."""
+    told = set(re.findall(r"`chorus (\w+)", section(page("operations.md"), "Processes").split("\n\n")[1]))
+    assert told == {name for name in cli if not name.startswith("-")}

@@ -37,7 +37,7 @@ def found(pattern: str, *, but: str = r"(?!)") -> list[str]:
         f"{name}:{number}: {line.strip()[:120]}"
         for name, text in tracked().items()
         for number, line in enumerate(text.splitlines(), 1)
-        if wanted.search(legitimate.sub("", line))
+        if name != "tests/test_repo.py" and wanted.search(legitimate.sub("", line))
     ]
 
 
