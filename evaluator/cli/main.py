@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 import sys
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
+from cyclopts.validators import Number
 
 from evaluator.cli.run import fail, guarded
-from streams.errors import ChorusError
-from streams.settings import Settings, load_settings
-from streams.suite import Suite, load_suite
+from streams.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from streams.suite import Suite
 
 app = App(
     name="chorus",
     help="Run a suite of binary classifiers as one, and see what each of them alone contributes.",
-    version="0.1.0",
+    version=lambda: metadata.version("chorus"),
 )
 topics_app = App(name="topics", help="The suite's topics on the broker.")
 app.command(topics_app)
@@ -44,7 +48,12 @@ KEEPING = Group("Keeping", sort_key=3)
 def _open(
     suite: Path, servers: str | None = None, redis_url: str | None = None, web_port: int | None = None
 ) -> tuple[Suite, Settings]:
+    from streams.app import set_up_logging
+    from streams.settings import load_settings
+    from streams.suite import load_suite
+
     settings = load_settings(bootstrap_servers=servers, redis_url=redis_url)
+    set_up_logging(settings.log_level)
     if web_port is not None:
         web = settings.web.model_copy(update={"port": web_port})
         settings = settings.model_copy(update={"web": web})
@@ -64,7 +73,9 @@ def _host(
     ids = members or (suite.live if stage == "live" else suite.shadow)
     for member in ids:
         if member not in suite.members:
-            raise ChorusError(f"{suite_file} declares no member {member}: check --member")
+            raise ConfigError(f"there is no member {member} in it: check --member", source=str(suite_file))
+    if stage == "shadow" and not ids:
+        raise ConfigError("no member of it is a shadow, so there is nothing to run", source=str(suite_file))
     metrics = Metrics()
     return run_worker(
         name,
@@ -135,15 +146,18 @@ def up(
     suite: SuiteFile,
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
-    evaluators: Annotated[int, Parameter(help="How many evaluators.")] = 1,
+    evaluators: Annotated[int, Parameter(help="How many evaluators.", validator=Number(gte=1))] = 1,
     shadow_hosts: Annotated[
-        int | None, Parameter(help="How many shadow hosts; at most 2 by default.")
+        int | None, Parameter(help="How many shadow hosts; at most 2 by default.", validator=Number(gte=0))
     ] = None,
     json: Json = False,
 ) -> int:
     """Run everything in one foreground command; what is not named is embedded. Ctrl-C stops it."""
     from evaluator.up import Up, run_up
+    from streams.app import set_up_logging
+    from streams.settings import load_settings
 
+    set_up_logging(load_settings().log_level)
     whole = Up(
         suite,
         bootstrap_servers=bootstrap_servers,
@@ -245,7 +259,7 @@ def create(*, suite: SuiteFile, bootstrap_servers: Servers = None, json: Json = 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(guarded(lambda: app(sys.argv[1:], result_action="return_value", exit_on_error=True), fail))
+    sys.exit(guarded(lambda: app(sys.argv[1:], result_action="return_value", exit_on_error=False), fail))
 
 
 if __name__ == "__main__":

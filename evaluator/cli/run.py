@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from cyclopts import CycloptsError
+
 from streams.errors import ChorusError, ConfigError
 
 
@@ -15,6 +17,8 @@ def guarded(command: Callable[[], Any], fail: Callable[[ChorusError], int]) -> i
         code = command()
     except ChorusError as error:
         return fail(error)
+    except CycloptsError:
+        return 2  # cyclopts has said what is wrong with the command line
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `chorus status | head`
