@@ -21,7 +21,7 @@ CHORUS = str(Path(sys.executable).parent / "chorus")
 def environment(**more: str) -> dict[str, str]:
     """The tests' own environment, less whatever settings the developer has there."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHORUS_")}
-    return {**clean, "CHORUS_KAFKA__SESSION_TIMEOUT": "6s", **more}
+    return {**clean, "CHORUS_KAFKA__SESSION_TIMEOUT": "4s", **more}
 
 
 def until(condition: Callable[[], Any], why: str, *, seconds: float = 60.0, every: float = 0.05) -> Any:

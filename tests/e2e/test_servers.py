@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -79,12 +80,11 @@ def ready(port: int) -> bool:
         return False
 
 
-def worker(
-    role: str, suite: SuiteFile, web: int, *, bootstrap: str, redis_url: str = "redis://127.0.0.1:1/0"
-) -> Process:
-    """`chorus serve` or `chorus evaluate` against these addresses."""
+def worker(role: str, suite: SuiteFile, web: int, broker: Any, *, bootstrap: str, redis_url: str) -> Process:
+    """`chorus serve` or `chorus evaluate` against these addresses, with the settings `broker` asks for."""
     addresses = ["--bootstrap-servers", bootstrap, "--redis-url", redis_url, "--web-port", str(web)]
-    return Process(suite.path.parent, role, "--suite", str(suite.path), *addresses)
+    arguments = [role, "--suite", str(suite.path), *addresses]
+    return Process(suite.path.parent, *arguments, env=environment(**broker.env))
 
 
 def says_once(process: Process, sentence: str) -> None:
@@ -105,8 +105,9 @@ def test_a_missing_broker_is_waited_for(tmp_path, broker):
     """A host without a broker says so in one sentence, waits, and works once the broker is there."""
     suite, port, web = write_suite(tmp_path), free_port(), free_port()
     create_topics(suite, broker.bootstrap_servers)
-    with worker("serve", suite, web, bootstrap=f"127.0.0.1:{port}") as host:
-        says_once(host, f"no Kafka broker answers at 127.0.0.1:{port}")
+    nowhere = f"127.0.0.1:{port}"
+    with worker("serve", suite, web, broker, bootstrap=nowhere, redis_url="redis://127.0.0.1:1/0") as host:
+        says_once(host, f"no Kafka broker answers at {nowhere}")
         assert not ready(web)
         with forwarded(port, broker.bootstrap_servers):
             until(lambda: ready(web), "the host is not ready, though the broker is there")
@@ -118,9 +119,8 @@ def test_a_missing_redis_is_waited_for(tmp_path, broker, redis_server):
     suite, port, web = write_suite(tmp_path), free_port(), free_port()
     create_topics(suite, broker.bootstrap_servers)
     place = urlsplit(redis_server.url).netloc
-    with worker(
-        "evaluate", suite, web, bootstrap=broker.bootstrap_servers, redis_url=f"redis://127.0.0.1:{port}/0"
-    ) as evaluator:
+    there, nowhere = broker.bootstrap_servers, f"redis://127.0.0.1:{port}/0"
+    with worker("evaluate", suite, web, broker, bootstrap=there, redis_url=nowhere) as evaluator:
         says_once(evaluator, f"no Redis answers at 127.0.0.1:{port}")
         assert not ready(web)
         with forwarded(port, place):
