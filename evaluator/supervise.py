@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from streams.embedded.process import die_with_parent
 
@@ -16,6 +17,7 @@ log = logging.getLogger("chorus.up")
 
 _FIRST, _LONGEST, _HEALTHY = 0.2, 10.0, 30.0  # s
 _STOP_WITHIN = 6.0
+_POLL = 0.05
 
 OnRestart = Callable[[str, int], None]
 
@@ -58,13 +60,38 @@ class Child:
             sys.stderr.write(f"{self.name} | {line.decode(errors='replace')}")
             sys.stderr.flush()
 
+    async def ended(self) -> int:
+        """Wait until it has ended; its exit code, or minus the signal.
+
+        `Process.wait` will not do: it also waits for the end of the output, which a process that the child
+        has started keeps open.
+        """
+        assert self.process
+        while self.process.returncode is None:
+            await asyncio.sleep(_POLL)
+        return self.process.returncode
+
+    async def finish(self) -> None:
+        """Pass on what is left of its output, once it and what it had started are gone."""
+        self.clear()
+        if self._relay:
+            await asyncio.wait([self._relay], timeout=1.0)
+            self._relay.cancel()
+
     def signal(self, number: int) -> None:
         """Send a signal to it and to what it has started; nothing where it is gone."""
         if self.process and self.process.returncode is None:
-            try:
-                os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                pass
+            self._signal_group(number)
+
+    def clear(self) -> None:
+        """Kill what it has started and left behind when it ended, such as the process of a hung member."""
+        if self.process and self.process.returncode is not None:
+            self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
+        assert self.process
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
 
 class Supervisor:
@@ -85,9 +112,9 @@ class Supervisor:
     async def _watch(self, child: Child) -> None:
         delay = _FIRST
         while True:
-            assert child.process
             began = time.monotonic()
-            code = await child.process.wait()
+            code = await child.ended()
+            child.clear()
             if self._stopping:
                 return
             if time.monotonic() - began > _HEALTHY:
@@ -108,6 +135,8 @@ class Supervisor:
         await self._wait(_STOP_WITHIN)
         self.kill()
         await self._wait(2.0)
+        for child in self.children:
+            await child.finish()
 
     def kill(self) -> None:
         """End all at once."""
@@ -116,15 +145,17 @@ class Supervisor:
 
     async def _wait(self, seconds: float) -> None:
         running = [
-            asyncio.ensure_future(child.process.wait())
+            asyncio.ensure_future(child.ended())
             for child in self.children
             if child.process and child.process.returncode is None
         ]
         if running:
             await asyncio.wait(running, timeout=seconds)
+            for each in running:
+                each.cancel()
 
 
-async def until(check: Callable[[], Awaitable[bool]], *, every: float = 0.05) -> None:
+async def until(check: Callable[[], Awaitable[bool]], *, every: float = 0.1) -> None:
     """Await until `check` says True."""
     while not await check():
         await asyncio.sleep(every)
