@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -89,7 +90,7 @@ class Up:
         self.failed = asyncio.get_running_loop().create_future()
         if self._broker:
             self._broker.start()
-            env |= CLIENT_ENV
+            env = {**CLIENT_ENV, **env}
             env["CHORUS_KAFKA__BOOTSTRAP_SERVERS"] = self._broker.bootstrap_servers
         else:
             env["CHORUS_KAFKA__BOOTSTRAP_SERVERS"] = self.settings.kafka.bootstrap_servers
@@ -125,27 +126,29 @@ class Up:
             commands[f"shadow-host-{i}"] = ["shadow", *suite, *members]
         for i in range(self._evaluators):
             commands[f"evaluator-{i}"] = ["evaluate", *suite]
+        host = self.settings.web.host
+        reach = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+        # -P: what lies in the current directory must not be taken for a part of Chorus
+        chorus = [sys.executable, "-P", "-m", "evaluator.cli.main"]
         children = []
         for name, command in commands.items():
             port = free_port()
-            self.webs[name] = f"http://127.0.0.1:{port}"
-            more = ["--name", name, "--web-port", str(port)]
-            children.append(Child(name, [sys.executable, "-m", "evaluator.cli.main", *command, *more], env))
+            self.webs[name] = f"http://{reach}:{port}"
+            children.append(Child(name, [*chorus, *command, "--name", name, "--web-port", str(port)], env))
         return children
 
     async def _until_ready(self) -> None:
         assert self.failed
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
+            left = set(self.webs.values())
 
             async def ready() -> bool:
-                for url in self.webs.values():
-                    try:
+                for url in list(left):
+                    with suppress(aiohttp.ClientError, TimeoutError):
                         async with session.get(f"{url}/readyz") as answer:
-                            if answer.status != 200:
-                                return False
-                    except (aiohttp.ClientError, TimeoutError):
-                        return False
-                return True
+                            if answer.status == 200:
+                                left.remove(url)
+                return not left
 
             waiting: asyncio.Future[Any] = asyncio.ensure_future(until(ready))
             both: set[asyncio.Future[Any]] = {waiting, self.failed}
