@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -60,54 +61,58 @@ class EvaluatorService(Service):
         self._beaten: dict[TopicPartition, float] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
+        self._counts: Counter[str] = Counter()
+
+    mundane_level = "debug"
 
     async def on_start(self) -> None:
         """Nothing is read before the store is there and laid out as this evaluator means it to be."""
         await until_available(lambda: ping_redis(self.redis, self.settings.redis))
         await until_available(lambda: ensure_meta(self.redis, self.suite.name, self.store.layout))
+        await until_available(self._connect)
+
+    async def _connect(self) -> None:
+        """Connect and begin to read. Raises Unavailable, and leaves nothing open then."""
         kafka = self.settings.kafka
-        self._producer = make_producer(kafka)
-        self._consumer = make_consumer(
+        self._producer = producer = make_producer(kafka)
+        self._consumer = consumer = make_consumer(
             kafka,
             group=f"{self.suite.name}.evaluator" if self._group else None,
             max_partition_fetch_bytes=4_000_000,
         )
-        await until_available(self._connect)
-
-    async def _connect(self) -> None:
-        assert self._consumer
-        assert self._producer
         try:
-            await self._producer.start()
-            await self._consumer.start()
+            await producer.start()
+            await consumer.start()
+            there = await consumer.topics()
+            if missing := [topic for topic in self.kinds if topic not in there]:
+                raise Unavailable(
+                    f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`"
+                )
+            every = [
+                TopicPartition(topic, number)
+                for topic in self.kinds
+                for number in sorted(await producer.partitions_for(topic))
+            ]
         except KafkaError:
-            raise Unavailable(no_broker(self.settings.kafka)) from None
+            await self._close()
+            raise Unavailable(no_broker(kafka)) from None
+        except Unavailable:
+            await self._close()
+            raise
+        self._counts = Counter(tp.topic for tp in every)
         if self._group:
-            self._consumer.subscribe(list(self.kinds), listener=_Assignment(self))
-            return
-        found = [
-            TopicPartition(topic, number)
-            for topic in self.kinds
-            for number in sorted(self._consumer.partitions_for_topic(topic) or await self._ask(topic))
-        ]
-        self._consumer.assign(found)
-        self.assigned(found)
+            consumer.subscribe(list(self.kinds), listener=_Assignment(self))
+        else:
+            consumer.assign(every)
+            self.assigned(every)
 
-    async def _ask(self, topic: str) -> set[int]:
-        assert self._consumer
-        self._consumer.subscribe([topic])
-        await self._consumer._client.set_topics([topic])
-        self._consumer.unsubscribe()
-        partitions = self._consumer.partitions_for_topic(topic)
-        if not partitions:
-            raise Unavailable(f"there is no topic {topic}: make it with `chorus topics create`")
-        return set(partitions)
+    async def _close(self) -> None:
+        for client in (self._consumer, self._producer):
+            if client is not None:
+                await client.stop()
 
     async def on_stop(self) -> None:
-        if self._consumer:
-            await self._consumer.stop()
-        if self._producer:
-            await self._producer.stop()
+        await self._close()
         await self.redis.aclose()
 
     def assigned(self, partitions: list[TopicPartition]) -> None:
@@ -204,7 +209,7 @@ class EvaluatorService(Service):
             partition = self.partitions[tp] = LogPartition(
                 self.kinds[tp.topic],
                 tp.partition,
-                len(consumer.partitions_for_topic(tp.topic) or [tp.partition]),
+                self._counts[tp.topic],
                 self.store,
                 self.suite,
                 self.settings,
