@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d|w)")
 
 #: The last millisecond of the year 9999; later instants are not representable as ISO 8601.
@@ -61,5 +62,5 @@ def parse_time(value: int | float | str) -> int:
 
 def format_time(ms: int) -> str:
     """ISO 8601 in UTC with milliseconds only where there are any."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    moment = _EPOCH + timedelta(milliseconds=ms)  # from a float, isoformat would cut the last digit off
     return moment.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
