@@ -97,7 +97,7 @@ async def load(servers: str, suite: str) -> None:
 
 
 def measure(rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str], str]:
-    """contender → its turns; contender → why it has none; the broker's name. They take turns, round by round."""
+    """(contender → its turns, contender → why it has none, the broker's name), round by round."""
     peer = peers()
     python = {"raw": sys.executable, "host": sys.executable, "faust_agent": sys.executable}
     if peer is not None:

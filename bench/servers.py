@@ -1,4 +1,4 @@
-"""The broker that everybody is measured on: Apache Kafka where there is a JRE and Maven, else the embedded one."""
+"""The broker of the measurements: Apache Kafka where there is a JRE and Maven, else the embedded one."""
 
 from __future__ import annotations
 

@@ -50,13 +50,8 @@ class Sink(DynamicSink[Any]):
 def main() -> None:
     servers, suite, n = arguments()
     job, clock = Job(), Clock()
-    started = False
 
     def answer(messages: list[Any]) -> list[Any]:
-        nonlocal started
-        if not started:
-            clock.start()
-            started = True
         return [KafkaSinkMessage(key, value) for key, value in job([each.value for each in messages])]
 
     flow = Dataflow("bench")
@@ -64,6 +59,7 @@ def main() -> None:
     stream = op.input("requests", flow, source)
     decisions = op.flat_map_batch("job", stream, answer)
     op.output("decisions", decisions, Sink(servers, f"{suite}.decisions", n, clock))
+    clock.start()  # before it connects: librdkafka reads ahead in threads of its own
     run_main(flow)
 
 

@@ -43,7 +43,7 @@ def main() -> None:
                 clock.report(done)
                 os._exit(0)
 
-    worker = faust.Worker(app, loglevel="CRITICAL")
+    worker = faust.Worker(app, loglevel="CRITICAL", redirect_stdouts=False)
     worker.execute_from_commandline()
 
 
