@@ -193,7 +193,7 @@ class EvaluatorService(Service):
         fresh = [record for record in records if record.offset >= partition.position]
         if fresh and not await partition.apply(fresh, fresh[-1].offset + 1):
             self._unplaced.add(tp)
-        high = consumer.highwater(tp)
+        high = consumer.highwater(tp) if tp in consumer.assignment() else None  # it may have gone by now
         if high is not None:
             self.metrics.lag.labels(tp.topic, tp.partition).set(max(0, high - partition.position))
 
