@@ -7,6 +7,7 @@ where it runs stands here. Nothing is read at import time.
 from __future__ import annotations
 
 import os
+import tomllib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -142,6 +143,10 @@ def load_settings(*, bootstrap_servers: str | None = None, redis_url: str | None
         first = error.errors(include_url=False, include_input=False)[0]
         name = "CHORUS_" + "__".join(str(part).upper() for part in first["loc"])
         raise ConfigError(f"{name}: {first['msg']}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"the file that CHORUS_CONFIG names cannot be read: {error}", source=config
+        ) from None
     servers = bootstrap_servers or os.environ.get("CHORUS_BOOTSTRAP_SERVERS")
     url = redis_url or os.environ.get("CHORUS_REDIS_URL")
     if servers:

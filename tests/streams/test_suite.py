@@ -104,7 +104,7 @@ MEMBER = '\n[[member]]\nname = "a"\nversion = "1"\nowner = "o"\nloader = "m:C"\n
         ('name = "s"\nwindows = ["24h", "1d"]', None, "two windows are of one length"),
         (f'name = "s"{MEMBER}{MEMBER}', None, "member a@1 is declared twice"),
         ('name = "s"\nretention = "1d"', None, "retention is shorter than the longest window"),
-        ('name = "s"\nbucket = ', 2, "not valid TOML"),
+        ('name = "s"\nbucket = = 5', 2, "not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text, line, said):
