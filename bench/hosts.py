@@ -104,18 +104,17 @@ def measure(rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str
         python |= {"quix": peer, "bytewax": peer}
     failed = {name: "it cannot be installed here" for name in TURNS if name not in python}
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in TURNS}
-    with broker(BUILD) as server:
-        os.sched_setaffinity(server.pid, cores()[0])
+    with broker(cores()[0]) as (broker_name, servers):
         for number in range(rounds):
             suite = f"bench{number}"
-            asyncio.run(load(server.bootstrap_servers, suite))
+            asyncio.run(load(servers, suite))
             for name in TURNS:
                 if name in failed:
                     continue
                 try:
-                    turns[name].append(turn(name, python[name], server.bootstrap_servers, suite))
+                    turns[name].append(turn(name, python[name], servers, suite))
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
                     failed[name] = str(error)
                 else:
                     print(f"  round {number + 1}: {name:12s} {turns[name][-1]['cpu_us']:8.1f} µs", flush=True)
-        return turns, failed, server.name
+        return turns, failed, broker_name
