@@ -43,7 +43,7 @@ def host_rows(rounds: int) -> list[dict[str, Any]]:
     if turns["host"]:
         stages = [turn["stages"] for turn in turns["host"]]
         n = hosts.TURNS["host"]
-        rows[0]["stages_us"] = {
+        rows[0]["stages_wall_us"] = {
             stage: round(statistics.median(each.get(stage, 0.0) for each in stages) / n * 1e6, 2)
             for stage in stages[0]
         }
@@ -96,7 +96,7 @@ def main() -> None:
         mark = "" if ratio is None else "reached" if ratio >= row["bar"] else "MISSED"
         detail = ", ".join(
             f"{key} {' vs '.join(map(str, row[key])) if isinstance(row[key], list) else row[key]}"
-            for key in ("cpu_us", "wall_us", "server_us", "bytes", "spread", "stages_us", "note")
+            for key in ("cpu_us", "wall_us", "server_us", "bytes", "spread", "note")
             if key in row
         )
         print(f"{row['name']:62s}{shown:>8s}{row['bar']:>7g}   {mark:8s}{detail}")
