@@ -11,9 +11,12 @@
 -- from. A record is one msgpack sequence:
 --   time (ms since its generation began), flags, revision, true mask, abstain mask, segment
 --   and, once a label came: label revision, labelled_at (ms since the generation began), source.
+-- Where there is neither an abstention nor a segment the two are left out, and the flag BARE says so; a
+-- source is a number, an index into the hash `sources`, as long as these are few.
 
 local TIMED, ANSWERED, LIVE_REVISION, ANCHORED = 1, 2, 4, 8        -- flags: the low four bits
-local POSITIVE, NEGATIVE, WITHDRAWN = 1, 2, 3                      -- flags / 16: the label
+local WITHDRAWN = 3                                                -- flags / 16 % 4: the label; 1 and 2 too
+local BARE = 64
 
 local prefix = ARGV[1]
 local call, pack, unpack_msg = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -21,6 +24,7 @@ local floor, max, min = math.floor, math.max, math.min
 local char, byte, sub = string.char, string.byte, string.sub
 local bor, band = bit.bor, bit.band
 local CHUNK = 4000                                                  -- Lua's unpack() takes about 8000
+local FEW = 1000                                                    -- sources that have a number
 
 local run = unpack_msg(ARGV[2])
 local log, from, to, declare_gap, nonce = run[1], run[2], run[3], run[4], run[5]
@@ -75,12 +79,55 @@ local cells = {}                     -- bucket -> cell -> by how much it changes
 
 local function generation_key(generation) return prefix .. 'r:' .. string.format('%.0f', generation) end
 
-local function read(value, generation, id)
-  local start = generation * generation_ms
-  local time, flags, revision, yes, no, segment, lrev, lat, source = unpack_msg(value)
-  return {id = id, generation = generation, time = start + time, flags = flags % 16, label = floor(flags / 16),
+local source_names, source_numbers   -- read when a label needs them
+
+local function read_sources()
+  source_names, source_numbers = {}, {}
+  local all = call('HGETALL', prefix .. 'sources')
+  for i = 1, #all, 2 do
+    local number = tonumber(all[i + 1])
+    source_names[number], source_numbers[all[i]] = all[i], number
+  end
+end
+
+local function number_of(source)
+  if not source_names then read_sources() end
+  local number = source_numbers[source]
+  if number then return number end
+  number = #source_names + 1
+  if number > FEW then return source end
+  call('HSET', prefix .. 'sources', source, number)
+  source_names[number], source_numbers[source] = source, number
+  return number
+end
+
+local function name_of(source)
+  if type(source) ~= 'number' then return source end
+  if not source_names then read_sources() end
+  return source_names[source]
+end
+
+local function pack_rest(flags, label, revision, yes, no, segment)
+  -- A record less its time and the label's version.
+  if no == '' and segment == '' then return pack(flags + 16 * label + BARE, revision, yes) end
+  return pack(flags + 16 * label, revision, yes, no, segment)
+end
+
+local function unpack_rest(flags, revision, yes, a, b, c, d, e)
+  -- flags, label, revision, yes, no, segment, lrev, lat, source
+  if flags >= BARE then return flags % 16, floor(flags / 16) % 4, revision, yes, '', '', a, b, c end
+  return flags % 16, floor(flags / 16), revision, yes, a, b, c, d, e
+end
+
+local function read_parts(start, generation, id, time, ...)
+  local flags, label, revision, yes, no, segment, lrev, lat, source = unpack_rest(...)
+  return {id = id, generation = generation, time = start + time, flags = flags, label = label,
           revision = revision, yes = yes, no = no, segment = segment,
-          lrev = lrev, lat = lat and start + lat, source = source, stored = generation}
+          lrev = lrev, lat = lat and start + lat, source = name_of(source), stored = generation}
+end
+
+local function read(value, generation, id)
+  return read_parts(generation * generation_ms, generation, id, unpack_msg(value))
 end
 
 local function fetch(generation, ids)
@@ -145,10 +192,6 @@ local function find(generation, id)
   return at(generation, id) or at(generation - 1, id) or at(generation + 1, id)
 end
 
-local function absent(generation, id)
-  local known = loaded[generation]
-  return not (known and known[id])
-end
 
 local function cell_of(flags, label, revision, yes, no, segment)
   -- What the histogram tells apart. Withdrawn counts as unlabelled; a record of nothing counts nowhere.
@@ -173,15 +216,10 @@ local function count(record, by)
   add(record.time, cell, by)
 end
 
-local function write_plain(generation, id, packed)
-  -- A record whose parts nobody in this run needs. Should a later update need them after all, it finds it.
-  local known = loaded[generation]
-  if not known then known = {}; loaded[generation] = known end
-  known[id] = packed
-  local list = plain[generation]
-  if not list then list = {}; plain[generation] = list end
-  list[#list + 1] = id
-  list[#list + 1] = packed
+local function table_of(tables, key)
+  local found = tables[key]
+  if not found then found = {}; tables[key] = found end
+  return found
 end
 
 local function split(packed)
@@ -196,11 +234,11 @@ local rests = {}                     -- the rest of a record -> its parts and wh
 local function rest_of(rest)
   local known = rests[rest]
   if known == nil then
-    local flags, revision, yes, no, segment, lrev = unpack_msg(rest)
+    local flags, _, revision, yes, no, segment, lrev = unpack_rest(unpack_msg(rest))
     known = false
     if not lrev then
       known = {flags = flags, revision = revision, yes = yes, no = no, segment = segment, labelled = {},
-               cell = cell_of(flags % 16, 0, revision, yes, no, segment)}
+               cell = cell_of(flags, 0, revision, yes, no, segment)}
     end
     rests[rest] = known
   end
@@ -214,7 +252,7 @@ local function labelled(known, label, anchored)
   if not found then
     local flags = known.flags
     if anchored and flags < ANCHORED then flags = flags + ANCHORED end
-    found = {pack(flags + 16 * label, known.revision, known.yes, known.no, known.segment),
+    found = {pack_rest(flags, label, known.revision, known.yes, known.no, known.segment),
              cell_of(flags, label, known.revision, known.yes, known.no, known.segment)}
     known.labelled[key] = found
   end
@@ -326,19 +364,29 @@ if hits then
   local generations, ids, times, which, patterns = hits[1], hits[2], hits[3], hits[4], hits[5]
   prefetch(generations, ids)
   wait_for(ids)
+  local generation, start, own, before, after, list               -- those of the last one: neighbours agree
   for i = 1, #ids do
-    local generation, id, time = generations[i], ids[i], times[i]
+    local id, time = ids[i], times[i]
+    if generations[i] ~= generation then
+      generation = generations[i]
+      start = generation * generation_ms
+      own = table_of(loaded, generation)
+      before, after = table_of(loaded, generation - 1), table_of(loaded, generation + 1)
+      list = table_of(plain, generation)
+    end
     if generation < horizon then
       late = late + 1
-    elseif absent(generation, id) and not waiting[id] and absent(generation - 1, id)
-        and absent(generation + 1, id) then
+    elseif not own[id] and not before[id] and not after[id] and not waiting[id] then
       local pattern = patterns[which[i] + 1]
       if not pattern.rest then                                       -- a new record, alike but for its time
         local flags = TIMED + (pattern[5] and ANSWERED or 0) + (pattern[6] and LIVE_REVISION or 0)
-        pattern.rest = pack(flags, pattern[4], pattern[1], pattern[2], pattern[3])
+        pattern.rest = pack_rest(flags, 0, pattern[4], pattern[1], pattern[2], pattern[3])
         pattern.cell = cell_of(flags, 0, pattern[4], pattern[1], pattern[2], pattern[3])
       end
-      write_plain(generation, id, pack(time - generation * generation_ms) .. pattern.rest)
+      local packed = pack(time - start) .. pattern.rest
+      own[id] = packed
+      list[#list + 1] = id
+      list[#list + 1] = packed
       add(time, pattern.cell, 1)
     else
       local pattern = patterns[which[i] + 1]
@@ -394,11 +442,18 @@ if labels then
     end
     table.sort(all, function(a, b) return a > b end)
   end
+  local last, start, own, before, after, list                      -- those of the last one: neighbours agree
   local function label_plainly(i, generation, id, time)
     -- The two common cases: a request that nobody flagged, and one that is flagged and not labelled yet.
+    -- What is written so stays packed, for a later update of this run to find.
     if waiting[id] then return false end
-    local known, start, packed = loaded[generation], generation * generation_ms, nil
-    local value = known and known[id]
+    if generation ~= last then
+      last, start = generation, generation * generation_ms
+      own = table_of(loaded, generation)
+      before, after = table_of(loaded, generation - 1), table_of(loaded, generation + 1)
+      list = table_of(plain, generation)
+    end
+    local value, packed = own[id], nil
     if value then
       if type(value) ~= 'string' then return false end
       local length, since = split(value)
@@ -410,12 +465,15 @@ if labels then
       add(start + since, new[2], 1)
       packed = sub(value, 1, length) .. new[1]
     else
-      if not absent(generation - 1, id) or not absent(generation + 1, id) then return false end
+      if before[id] or after[id] then return false end
       local new = labelled(NOTHING, given[i], true)
       add(time, new[2], 1)
       packed = pack(time - start) .. new[1]
     end
-    write_plain(generation, id, packed .. pack(revisions[i], ats[i] - start, sources[i]))
+    packed = packed .. pack(revisions[i], ats[i] - start, number_of(sources[i]))
+    own[id] = packed
+    list[#list + 1] = id
+    list[#list + 1] = packed
     return true
   end
 
@@ -483,18 +541,15 @@ for i = 1, #changed do
   end
   local list = writes[generation]
   if not list then list = {}; writes[generation] = list end
-  local start, value = generation * generation_ms, nil
-  if record.lrev then
-    value = pack(record.time - start, record.flags + 16 * record.label, record.revision, record.yes, record.no,
-                 record.segment, record.lrev, record.lat - start, record.source)
-  else
-    value = pack(record.time - start, record.flags, record.revision, record.yes, record.no, record.segment)
-  end
+  local start = generation * generation_ms
+  local value = pack(record.time - start)
+    .. pack_rest(record.flags, record.label, record.revision, record.yes, record.no, record.segment)
+  if record.lrev then value = value .. pack(record.lrev, record.lat - start, number_of(record.source)) end
   list[#list + 1] = record.id
   list[#list + 1] = value
 end
 for generation, list in pairs(plain) do
-  call('SADD', prefix .. 'generations', string.format('%.0f', generation))
+  if #list > 0 then call('SADD', prefix .. 'generations', string.format('%.0f', generation)) end
   for first = 1, #list, CHUNK do
     call('HSET', generation_key(generation), unpack(list, first, min(first + CHUNK - 1, #list)))
   end
@@ -511,13 +566,27 @@ for generation, list in pairs(writes) do
   end
 end
 for bucket, column in pairs(cells) do
-  local key = prefix .. 'b:' .. string.format('%.0f', bucket)
+  local key, names, gone, set = prefix .. 'b:' .. string.format('%.0f', bucket), {}, {}, {}
   for cell, by in pairs(column) do
-    if by ~= 0 then
-      touched[bucket] = true
-      if call('HINCRBY', key, cell, by) == 0 then call('HDEL', key, cell) end
+    if by ~= 0 then names[#names + 1] = cell end
+  end
+  for first = 1, #names, CHUNK / 2 do                               -- one call for many, not HINCRBY for each
+    local last = min(first + CHUNK / 2 - 1, #names)
+    local values = call('HMGET', key, unpack(names, first, last))
+    for i = 1, #values do
+      local cell = names[first + i - 1]
+      local now = (values[i] and tonumber(values[i]) or 0) + column[cell]
+      if now == 0 then
+        gone[#gone + 1] = cell
+      else
+        set[#set + 1] = cell
+        set[#set + 1] = string.format('%.0f', now)
+      end
     end
   end
+  if #names > 0 then touched[bucket] = true end
+  for first = 1, #set, CHUNK do call('HSET', key, unpack(set, first, min(first + CHUNK - 1, #set))) end
+  for first = 1, #gone, CHUNK do call('HDEL', key, unpack(gone, first, min(first + CHUNK - 1, #gone))) end
 end
 for bucket in pairs(touched) do call('HSET', prefix .. 'versions', string.format('%.0f', bucket), nonce) end
 if late > 0 then call('HINCRBY', prefix .. 'counters', 'late', late) end
