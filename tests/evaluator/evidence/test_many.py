@@ -38,7 +38,8 @@ def test_ten_candidates_watched_daily(true):
     """Ten candidates on one suite's labels, a look a day for 150 days; `true` of them are really better.
 
     The share of false ones among those that e-BH believes, on the worst day as on the last,
-    stays ≤ 0.10; Bonferroni believes a false one, ever, in ≤ 5 % of streams. Judging each at 0.05 by itself breaks that.
+    stays ≤ 0.10; Bonferroni believes a false one, ever, in ≤ 5 % of streams. Judging each at 0.05 alone
+    breaks that.
     """
     rng = np.random.default_rng(4)
     streams, days, labels = 300, 150, 8
