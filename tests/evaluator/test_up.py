@@ -1,4 +1,4 @@
-"""`chorus up`: one command, everything runs; one Ctrl-C, nothing does."""
+"""`chorus up` as a process: what it says, what it replaces, and that nothing is left of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 import uuid
@@ -17,162 +16,245 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from evaluator.up import Up
-from streams.errors import ConfigError
+from streams.embedded.process import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-MODULE = 'class Big:\n    needs = {"x": float}\n    def vote(self, batch):\n        return batch["x"] > 0.5\n'
-MEMBER = '[[member]]\nname = "m"\nversion = "{}"\nstage = "{}"\nowner = "o"\nloader = "voters_up:Big"\n'
+SUITE = """name = "{name}"
+
+[features]
+x = "float"
+
+{members}"""
+MEMBER = """[[member]]
+name = "{name}"
+version = "1"
+stage = "{stage}"
+owner = "ana@example.com"
+loader = "mine:Steep"
+"""
+MODULE = """
+class Steep:
+    needs = {"x": float}
+
+    def vote(self, batch):
+        return batch["x"] > 0.5
+"""
 
 
-def write(folder: Path, shadows: int = 3) -> Path:
-    (folder / "voters_up.py").write_text(MODULE)
-    path = folder / "suite.toml"
-    members = MEMBER.format(0, "live") + "".join(MEMBER.format(i + 1, "shadow") for i in range(shadows))
-    path.write_text(f'name = "up-{uuid.uuid4().hex[:8]}"\n[features]\nx = "float"\n{members}')
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """One live member and three shadows."""
+    members = [("a", "live"), ("b", "shadow"), ("c", "shadow"), ("d", "shadow")]
+    text = "\n".join(MEMBER.format(name=name, stage=stage) for name, stage in members)
+    (tmp_path / "mine.py").write_text(MODULE)
+    # Modules of the folder where it is called must not pass for parts of Chorus.
+    (tmp_path / "evaluator.py").write_text("raise RuntimeError('the wrong evaluator')\n")
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE.format(name=f"up-{uuid.uuid4().hex[:8]}", members=text))
     return path
 
 
 def gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except FileNotFoundError:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return True
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], Any], why: Callable[[], str], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, why()
         time.sleep(0.05)
 
 
 class Running:
-    """`chorus up --json` and the events that it has printed."""
+    """One `chorus up --json`, its standard streams in files."""
 
-    def __init__(self, suite: Path, *arguments: str) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("CHORUS_")}
-        self.errors = suite.with_suffix(".log")
-        self.events: list[dict[str, Any]] = []
-        with self.errors.open("wb") as stderr:
-            self.popen = subprocess.Popen(
+    def __init__(self, suite: Path, arguments: tuple[str, ...], env: dict[str, str]) -> None:
+        self.out, self.err = suite.with_name("out"), suite.with_name("err")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CHORUS_")}
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
                 [
-                    sys.executable,
-                    "-m",
-                    "evaluator.cli.main",
+                    str(Path(sys.executable).parent / "chorus"),
                     "up",
                     "--suite",
                     str(suite),
                     "--json",
                     *arguments,
                 ],
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
+                cwd=suite.parent,
+                env={**clean, **env},
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
-        threading.Thread(target=self._read, daemon=True).start()
 
-    def _read(self) -> None:
-        assert self.popen.stdout
-        for line in self.popen.stdout:
-            self.events.append(json.loads(line))
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.read_text().split("\n")[:-1]]
 
-    def ready(self) -> dict[str, Any]:
-        until(lambda: self.events or self.popen.poll() is not None)
-        assert self.events, self.errors.read_text()
-        assert self.events[0]["event"] == "ready"
-        return self.events[0]
+    @property
+    def said(self) -> str:
+        return self.err.read_text(errors="replace")
 
-    def restarted(self, name: str) -> int:
-        """The new pid of what was started again."""
+    def event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """The first event with these fields, waited for."""
 
-        def found() -> list[int]:
-            return [e["pid"] for e in self.events if e["event"] == "restarted" and e["process"] == name]
+        def found() -> list[dict[str, Any]]:
+            wanted = {"event": kind, **fields}
+            return [event for event in self.events if wanted.items() <= event.items()]
 
-        until(found)
-        return found()[-1]
+        until(lambda: found() or self.process.poll() is not None, lambda: f"no {kind} {fields}:\n{self.said}")
+        assert found(), self.said
+        return found()[0]
+
+    def end(self, *signals: int, within: float = 15.0) -> int:
+        for number in signals:
+            self.process.send_signal(number)
+        return self.process.wait(within)
 
 
 @contextmanager
-def up(suite: Path, *arguments: str) -> Iterator[Running]:
-    running = Running(suite, *arguments)
+def up(suite: Path, *arguments: str, **env: str) -> Iterator[Running]:
+    running = Running(suite, arguments, env)
     try:
         yield running
     finally:
-        running.popen.kill()
-        running.popen.wait()
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
 
 
-def test_everything_comes_up_and_one_ctrl_c_ends_it(tmp_path):
-    """`ready` names every process; each answers; what dies is replaced; after Ctrl-C none is left."""
-    with up(write(tmp_path), "--evaluators", "2", "--shadow-hosts", "2") as running:
-        ready = running.ready()
-        pids = dict(ready["processes"])
-        assert set(pids) == {
-            "live-host-0", "shadow-host-0", "shadow-host-1", "evaluator-0", "evaluator-1", "broker", "redis",
-        }  # fmt: skip
-        assert ready["redis_url"].startswith("redis://127.0.0.1:")
-        assert ready["dashboard"]
+def get(url: str) -> tuple[int, str]:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.status, answer.read().decode()
+
+
+def test_from_ready_to_ctrl_c(suite):
+    """All processes with their pids, all of them answering; Ctrl-C ends every one within seconds, with 0."""
+    with up(suite, "--evaluators", "2") as running:
+        ready = running.event("ready")
+        pids = ready["processes"]
+        hosts = {"live-host-0", "shadow-host-0", "shadow-host-1", "evaluator-0", "evaluator-1"}
+        assert set(pids) == hosts | {"broker", "redis"}
+        assert set(ready["metrics"]) == hosts
         for url in ready["metrics"].values():
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                assert b"chorus_" in answer.read()
-        everyone = set(pids.values())
-        for name in ("evaluator-1", "redis"):
-            os.kill(pids[name], signal.SIGKILL)
-            everyone.add(running.restarted(name))
-            assert running.restarted(name) != pids[name]
-        running.popen.send_signal(signal.SIGINT)
-        assert running.popen.wait(15) == 0
-        assert all(map(gone, everyone))
-        assert {event["event"] for event in running.events} == {"ready", "restarted"}
+            status, text = get(url)
+            assert status == 200
+            assert "chorus_" in text
+            assert get(url.replace("/metrics", "/readyz")) == (200, "ready\n")
+        assert redis.Redis.from_url(ready["redis_url"]).ping()
+        assert running.end(signal.SIGINT, within=10) == 0
+        assert all(map(gone, pids.values()))
+        assert len(running.events) == 1
+        assert "Traceback" not in running.said
 
 
-def test_a_broker_that_dies_ends_it_all(tmp_path):
-    """Its log is lost with it: one sentence, exit code 1, and no process is left."""
-    with up(write(tmp_path, shadows=0)) as running:
-        pids = running.ready()["processes"]
-        assert not [name for name in pids if name.startswith("shadow")]
+@pytest.mark.parametrize("name", ["live-host-0", "evaluator-0"])
+def test_a_child_that_is_killed_is_replaced(suite, name):
+    """kill -9: it is there again under a new pid, with the same address, and is told of."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        ready = running.event("ready")
+        assert not any(each.startswith("shadow") for each in ready["processes"])
+        old = ready["processes"][name]
+        os.kill(old, signal.SIGKILL)
+        new = running.event("restarted", process=name)["pid"]
+        assert new != old
+        assert not gone(new)
+
+        def answers() -> bool:
+            try:
+                return get(ready["metrics"][name].replace("/metrics", "/readyz"))[0] == 200
+            except OSError:
+                return False
+
+        until(answers, lambda: running.said)
+        assert f"{name} ended with signal SIGKILL" in running.said
+        assert running.end(signal.SIGTERM) == 0
+        assert gone(new)
+
+
+def test_an_embedded_redis_that_is_killed_comes_back(suite):
+    """It is empty, on the same port, and the evaluators lay the store out again."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        ready = running.event("ready")
+        client = redis.Redis.from_url(ready["redis_url"])
+        client.set("left-over", 1)
+        os.kill(ready["processes"]["redis"], signal.SIGKILL)
+        running.event("restarted", process="redis")
+
+        def stands() -> bool:
+            try:
+                return client.dbsize() > 0
+            except redis.RedisError:
+                return False
+
+        until(stands, lambda: running.said)
+        assert client.get("left-over") is None
+        assert running.end(signal.SIGINT) == 0
+
+
+def test_an_embedded_broker_that_is_killed_ends_it_all(suite):
+    """The log is gone with it: everything stops with 1 and one sentence that says why."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        pids = running.event("ready")["processes"]
         os.kill(pids["broker"], signal.SIGKILL)
-        assert running.popen.wait(20) == 1
-        assert "the embedded broker has ended, and its log with it" in running.errors.read_text()
+        assert running.process.wait(20) == 1
+        assert "chorus: the embedded broker has ended, and its log with it" in running.said
+        assert all(map(gone, pids.values()))
+
+
+def test_servers_of_ones_own(suite, broker, redis_server):
+    """With both addresses given nothing is embedded, and the servers outlive it."""
+    arguments = ["--bootstrap-servers", broker.bootstrap_servers, "--redis-url", redis_server.url]
+    with up(suite, *arguments, "--shadow-hosts", "1", **broker.env) as running:
+        ready = running.event("ready")
+        assert set(ready["processes"]) == {"live-host-0", "shadow-host-0", "evaluator-0"}
+        assert (ready["bootstrap_servers"], ready["redis_url"]) == (
+            broker.bootstrap_servers,
+            redis_server.url,
+        )
+        assert running.end(signal.SIGINT) == 0
+    assert redis.Redis.from_url(redis_server.url).ping()
+
+
+def test_a_broker_that_is_not_there_is_waited_for(suite):
+    """One sentence, said once; Ctrl-C ends the wait, and the embedded Redis with it."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    with up(suite, "--bootstrap-servers", nowhere) as running:
+        sentence = f"no Kafka broker answers at {nowhere}"
+        until(lambda: sentence in running.said, lambda: running.said)
+        assert running.end(signal.SIGINT) == 0
+        assert running.said.count(sentence) == 1
+        assert len(running.said.strip().splitlines()) == 1
+        assert running.events == []
+
+
+def test_a_second_ctrl_c_kills(suite):
+    """What hangs does not hold it up: twice is at once."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        pids = running.event("ready")["processes"]
+        os.kill(pids["live-host-0"], signal.SIGSTOP)
+        running.process.send_signal(signal.SIGINT)
+        until(lambda: gone(pids["evaluator-0"]), lambda: running.said)
+        began = time.monotonic()
+        running.end(signal.SIGINT, within=10)
+        assert time.monotonic() - began < 4
         assert all(map(gone, pids.values()))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent")
-def test_kill_9_leaves_nothing_behind(tmp_path):
-    """Children and servers end with a supervisor that could not say good-bye."""
-    with up(write(tmp_path, shadows=1)) as running:
-        pids = running.ready()["processes"]
-        running.popen.kill()
-        until(lambda: all(map(gone, pids.values())), 10)
-
-
-@pytest.mark.kafka
-def test_servers_of_ones_own(tmp_path, kafka, redis_server):
-    """What is named is used, and not among the processes."""
-    arguments = ["--bootstrap-servers", kafka.bootstrap_servers, "--redis-url", redis_server.url]
-    with up(write(tmp_path), *arguments) as running:
-        ready = running.ready()
-        assert set(ready["processes"]) == {"live-host-0", "shadow-host-0", "shadow-host-1", "evaluator-0"}
-        assert (ready["bootstrap_servers"], ready["redis_url"]) == (kafka.bootstrap_servers, redis_server.url)
-        running.popen.send_signal(signal.SIGTERM)
-        assert running.popen.wait(15) == 0
-        assert redis_server.running
-
-
-def test_ctrl_c_while_it_waits_for_a_broker(tmp_path):
-    """A broker that is not there is waited for, in one sentence; Ctrl-C ends the waiting."""
-    with up(write(tmp_path), "--bootstrap-servers", "127.0.0.1:1") as running:
-        until(lambda: "no Kafka broker answers at 127.0.0.1:1" in running.errors.read_text())
-        running.popen.send_signal(signal.SIGINT)
-        assert running.popen.wait(10) == 0
-        assert running.errors.read_text().count("no Kafka broker answers") == 1
-        assert running.events == []
-
-
-def test_a_suite_that_cannot_be_read(tmp_path):
-    """Nothing is started for it."""
-    with pytest.raises(ConfigError, match="no such suite file"):
-        Up(tmp_path / "none.toml")
+def test_kill_9_leaves_nothing(suite):
+    """Not even a supervisor that is killed leaves a process behind."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        pids = running.event("ready")["processes"]
+        running.process.kill()
+        until(lambda: all(map(gone, pids.values())), lambda: running.said)
