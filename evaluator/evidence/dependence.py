@@ -37,18 +37,29 @@ class Dependence:
         return self.p_value < LEVEL
 
 
-def dependence(s: ArrayLike, n: ArrayLike) -> Dependence:
-    """Compare blocks of s positives among n labels, float64[..., B], with binomials of one precision."""
-    s, n = np.broadcast_arrays(np.asarray(s, dtype=np.float64), np.asarray(n, dtype=np.float64))
+def dependence(*sides: tuple[ArrayLike, ArrayLike]) -> Dependence:
+    """Compare blocks with binomials: each side is (s, n), float64[..., B], of s positives among n labels.
+
+    Each side has a precision of its own. Give one for its dispersion, both (the candidate's and the suite's)
+    for the warning: together they see more.
+    """
+    parts = [_pearson(np.asarray(s, dtype=np.float64), np.asarray(n, dtype=np.float64)) for s, n in sides]
+    chi2 = np.asarray(sum(part[0] for part in parts))
+    df = np.asarray(sum(part[1] for part in parts))
+    ratio = np.divide(chi2, df, out=np.ones(df.shape), where=df > 0)
+    tails = [tail(float(c), float(d)) for c, d in zip(chi2.ravel(), df.ravel(), strict=True)]
+    return Dependence(chi2, df, np.array(tails, dtype=np.float64).reshape(df.shape), np.maximum(1.0, ratio))
+
+
+def _pearson(s: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """χ² and its degrees of freedom, float64[...]; (0, 0) where all outcomes are alike."""
     total = n.sum(-1)
     p = np.divide(s.sum(-1), total, out=np.zeros(total.shape), where=total > 0)
     expected = n * p[..., None]
     spread = expected * (1 - p[..., None])
     chi2 = np.divide((s - expected) ** 2, spread, out=np.zeros(n.shape), where=spread > 0).sum(-1)
-    df = np.maximum((n > 0).sum(-1) - 1, 0).astype(np.float64)
-    ratio = np.divide(chi2, df, out=np.ones(df.shape), where=df > 0)
-    tails = [tail(float(c), float(d)) for c, d in zip(chi2.ravel(), df.ravel(), strict=True)]
-    return Dependence(chi2, df, np.array(tails, dtype=np.float64).reshape(df.shape), np.maximum(1.0, ratio))
+    df = np.where((p > 0) & (p < 1), np.maximum((n > 0).sum(-1) - 1, 0), 0).astype(np.float64)
+    return chi2, df
 
 
 def tail(chi2: float, df: float) -> float:

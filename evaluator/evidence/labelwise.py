@@ -66,7 +66,7 @@ def _closest(n_c: Floats, n_o: Floats, t_c: Floats, t_o: Floats, delta: float) -
     if delta == 0:
         total = n_c + n_o
         return np.where(total > 0, (n_c * t_c + n_o * t_o) / np.where(total > 0, total, 1), t_o)
-    low, high = np.broadcast_to(t_o, t_c.shape).copy(), t_c + delta
+    low, high = np.broadcast_to(t_o, t_c.shape), np.minimum(t_c + delta, 1 - 1e-12)
     for _ in range(_BISECTIONS):
         p_o = (low + high) / 2
         p_c = p_o - delta
