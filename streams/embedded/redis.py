@@ -50,6 +50,12 @@ class EmbeddedRedis(Server):
             options |= {"cluster-enabled": "yes", "cluster-node-timeout": "3000"}
         return [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
 
+    def start(self) -> Self:
+        super().start()
+        if not self._cluster:  # a lone server writes nothing: its folder need not outlive a kill -9
+            self.clean_up()
+        return self
+
     def clean_up(self) -> None:
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
