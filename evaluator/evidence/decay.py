@@ -30,7 +30,7 @@ _NOTHING = 0.05  # change of log odds that is none
 def reference(s: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> Floats:
     """The p_ref to hold a member against, from s positives of n labels of its past: float64, their shape.
 
-    The lower confidence bound, and at least 0.05 below the estimate: no precision is the same every day. Never
+    The lower confidence bound, and at least 0.05 below the estimate: it differs from day to day. Never
     the bare estimate, which is too high in half of all cases: it alarms without cause.
     """
     s, n = np.asarray(s, dtype=np.float64), np.asarray(n, dtype=np.float64)
