@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluator.history import History
 from evaluator.windows import Count, MemberFigures, Window, evaluate
-from streams.connect import redis_client
+from streams.connect import ping_redis, redis_client
 from streams.records import SUITE
 from streams.settings import Settings
 from streams.suite import Suite
@@ -19,6 +19,7 @@ async def read_status(suite: Suite, settings: Settings) -> dict[str, Any]:
     """The status document of a suite, read from Redis. Raises Unavailable without one."""
     client = redis_client(settings.redis)
     try:
+        await ping_redis(client, settings.redis)
         history = History(client, suite.name)
         await history.refresh()
         return status_of(suite, history, settings.host.leap)

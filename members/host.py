@@ -35,6 +35,7 @@ from members.ownership import Listener, Owned
 from members.panel import Panel
 from members.recovery import Found, Replay, Tail
 from members.sending import Abandoned, Sender
+from members.silence import Silence
 from streams.connect import make_consumer, make_producer, no_broker, until_available
 from streams.errors import Unavailable
 from streams.metrics import Metrics
@@ -49,7 +50,6 @@ log = logging.getLogger("chorus")
 _UNDER_WAY = 4
 #: Seconds.
 _TICK = 0.25
-_SILENCE = 5.0
 
 
 def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
@@ -85,7 +85,8 @@ class HostService(Service):
         self.topics = Topics(suite.name)
         self.group = group_of(suite.name, stage, members)
         self._metrics = (metrics or Metrics()).host
-        self._said, self._silent = "", False
+        self._silence = Silence(settings, self.topics.requests, self._metrics)
+        self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         specs = [suite.members[each] for each in members]
         self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
@@ -233,8 +234,9 @@ class HostService(Service):
                 owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
                 self._spawn(owned, self._scorer.batch(owned, records, start, end))
         if not data and not self._batches:
-            self._tell_silence()
-        self._tell_idle()
+            self._silence.tell(self._consumer, self._owned)
+        for owned in self._silence.idle(self._consumer, list(self._owned.values())):
+            self._spawn(owned, self._scorer.heartbeat(owned))
         await self._commit()
 
     def _spawn(self, owned: Owned, work: Any) -> None:
@@ -255,46 +257,6 @@ class HostService(Service):
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
         self._ended(task)
-
-    def _tell_silence(self) -> None:
-        """Say once that nothing is heard from the broker, not even that there is nothing new."""
-        polled = [
-            self._consumer.last_poll_timestamp(TopicPartition(self.topics.requests, partition))
-            for partition in self._owned
-        ]
-        heard = max((stamp for stamp in polled if stamp is not None), default=None)
-        silent = heard is not None and time.time() - heard / 1000 > _SILENCE
-        if silent != self._silent:
-            where = self.settings.kafka.bootstrap_servers
-            if silent:
-                log.warning("the broker at %s does not answer; requests wait until it does", where)
-            else:
-                log.info("the broker at %s answers again", where)
-            self._silent = silent
-
-    def _tell_idle(self) -> None:
-        """A heartbeat for every partition that has had nothing new for a while, once."""
-        after = self.settings.host.idle_after / 1000
-        for owned in self._owned.values():
-            tp = TopicPartition(self.topics.requests, owned.partition)
-            behind = self._lag(tp, owned)
-            quiet = time.monotonic() - owned.heard
-            if owned.idle_told or owned.under_way or quiet < after or behind:
-                continue
-            # The broker must have answered since: silence of a broker that is away is no idleness.
-            polled = self._consumer.last_poll_timestamp(tp)
-            if polled is not None and time.time() - polled / 1000 < min(quiet, after):
-                owned.idle_told = True
-                self._spawn(owned, self._scorer.heartbeat(owned))
-
-    def _lag(self, tp: TopicPartition, owned: Owned) -> int:
-        try:
-            high = self._consumer.highwater(tp)
-        except (AssertionError, IllegalStateError):  # unassigned a moment ago
-            return 0
-        lag = 0 if high is None else max(0, high - owned.position)
-        self._metrics.lag.labels(tp.topic, str(tp.partition)).set(lag)
-        return lag
 
     # -- offsets
 

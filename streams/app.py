@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -76,7 +77,10 @@ async def _run(
         return 0
     await broker
     service = make_service()
-    app = _make_app(role, suite, settings, service, metrics)
+    folder = TemporaryDirectory(
+        prefix="chorus-"
+    )  # Faust makes one of its own in the current folder otherwise
+    app = _make_app(role, suite, settings, service, metrics, folder.name)
     crashed = asyncio.create_task(_crashed(service, app))
     try:
         await app.start()
@@ -93,6 +97,7 @@ async def _run(
         task.cancel()
     with suppress(asyncio.TimeoutError, Exception):
         await asyncio.wait_for(app.stop(), STOP_WITHIN)
+    folder.cleanup()
     return 0 if reason is None else 1
 
 
@@ -119,7 +124,9 @@ def import_faust() -> ModuleType:
         sys.argv = argv
 
 
-def _make_app(role: str, suite: Suite, settings: Settings, service: Any, metrics: Metrics) -> Any:
+def _make_app(
+    role: str, suite: Suite, settings: Settings, service: Any, metrics: Metrics, datadir: str
+) -> Any:
     faust = import_faust()
     from faust.app.base import BootStrategy
     from faust.web import View
@@ -145,7 +152,7 @@ def _make_app(role: str, suite: Suite, settings: Settings, service: Any, metrics
         web_in_thread=False,
         store="memory://",
         autodiscover=False,
-        datadir=None,
+        datadir=datadir,
     )
     _on_port(app, settings)
 
