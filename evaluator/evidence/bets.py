@@ -10,9 +10,8 @@ The unit is the **block** (one cycle of buckets, by default a day), not the labe
 each other. Within a block any dependence is allowed; what must hold is that its expected ratio, given the
 blocks before, obeys the null hypothesis.
 
-    promote   X = c − a·o + d     B = a − d     log_e = the minimum of the bets       (the null is a union)
-    flag      X = a·o − c − d     B = 1 + d     log_e = logmeanexp of the bets        (the null is an
-    intersection)
+    promote   X = c − a·o + d     B = a − d     log_e = the minimum of the bets       (the null: a union)
+    flag      X = a·o − c − d     B = 1 + d     log_e = logmeanexp of the bets        (an intersection)
 
 with (a, d) = (1, margin) and (0.8, 0), which together mean "no less than, up to δ = min(margin, 0.2·p_o)".
 Arrays have shape [..., B]: any leading axes (candidates, simulated streams), blocks last, oldest first.
@@ -121,8 +120,9 @@ class Evidence:
         return self.veto[..., -1] if self.veto.shape[-1] else np.ones(self.veto.shape[:-1], dtype=np.bool_)
 
     def crossing(self, alpha: float, *, veto: bool = True) -> NDArray[np.int64]:
-        """int64[...]: index of the first block after which log_e ≥ ln(1/alpha) (and no veto, if `veto`); −1
-        if never.""" there = self.log_e >= math.log(1 / alpha) if veto:
+        """int64[...]: first block after which log_e ≥ ln(1/alpha) and, if `veto`, no veto; −1: never."""
+        there = self.log_e >= math.log(1 / alpha)
+        if veto:
             there &= ~self.veto
         if not there.shape[-1]:
             return np.full(there.shape[:-1], -1, dtype=np.int64)
@@ -164,8 +164,8 @@ def flag(blocks: Blocks, *, margin: float = 0.05) -> Evidence:
 def bet(x: Floats, used: NDArray[np.bool_], *, bound: float, aim: Floats) -> Bet:
     """Bet that the mean of x is above 0, when x ≥ −bound; its null: E[x | blocks before] ≤ 0 in every block.
 
-    x: float64[..., B], anything where not `used`. aim: the gap g hoped for, float64 that broadcasts to [...,
-    B + 1]; its entry b may depend on the blocks before b only. A bound ≤ 0 means that x cannot lose.
+    x: float64[..., B], anything where not `used`. aim: the gap g hoped for, float64 that broadcasts to
+    [..., B + 1]; its entry b may depend on the blocks before b only. A bound ≤ 0 means that x cannot lose.
     """
     x = np.where(used, x, 0.0)
     m = _before(used.astype(np.float64))  # [..., B + 1]: usable blocks before each one, and before the next
