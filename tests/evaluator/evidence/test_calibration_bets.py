@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
 from evaluator.evidence import labelwise
 from evaluator.evidence.bets import Blocks, Evidence, flag, promote
@@ -131,10 +133,16 @@ def test_naive_rules():
     wilson = (p_c + z**2 / (2 * n) - z * np.sqrt(p_c * (1 - p_c) / n + z**2 / (4 * n**2))) / (1 + z**2 / n)
     pooled = (p_c + SUITE * p_o) / (1 + SUITE)
     spread = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / n + 1 / (SUITE * n)))
+    score = (p_c - p_o) / spread
+    counts = np.round([100 * p_c[0, 99], 100 * SUITE * p_o[0, 99]])
+    assert_allclose(
+        wilson[0, 99], proportion_confint(counts[0], 100, alpha=0.1, method="wilson")[0], atol=1e-4
+    )
+    assert_allclose(score[0, 99], proportions_ztest(counts, [100, 100 * SUITE])[0])
     shares = {
         "estimate ≥ overall, 100 labels": ((p_c >= p_o) & (n >= 100)).any(1).mean(),
         "Wilson 95 % bound ≥ overall": (wilson >= 0.8).any(1).mean(),
-        "two-sample z ≥ 1.645": ((p_c - p_o) / spread >= z).any(1).mean(),
+        "two-sample z ≥ 1.645": (score >= z).any(1).mean(),
     }
     print(shares)
     for share, published in zip(shares.values(), (0.96, 0.45, 0.47), strict=True):
