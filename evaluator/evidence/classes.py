@@ -199,7 +199,7 @@ def estimate(
 
 
 def blocks(g: Strata, member: Ints, c: Mask, o: Mask, *, claim: str = "promote") -> Blocks:
-    """Post-stratified blocks for the bets: sides c and o, disjoint bool[G].
+    """Post-stratified blocks [..., D] for the bets: sides c and o, disjoint bool[..., G].
 
     A class without labels in a block counts as the worst case for the claim ("promote": 0 on side c, 1 on
     side o; "flag": the reverse), so the bet's bounds hold. The pooled counts are of classes with labels only.
@@ -207,13 +207,19 @@ def blocks(g: Strata, member: Ints, c: Mask, o: Mask, *, claim: str = "promote")
     worst = {"promote": (0.0, 1.0), "flag": (1.0, 0.0)}[claim]
     ratio_c, s_c, n_c = _side(g, member, c, worst[0])
     ratio_o, s_o, n_o = _side(g, member, o, worst[1])
-    return Blocks(ratio_c, ratio_o, s_c, n_c, s_o, n_o)
+    return Blocks(*np.broadcast_arrays(ratio_c, ratio_o, s_c, n_c, s_o, n_o))
 
 
 def _side(g: Strata, member: Ints, rows: Mask, worst: float) -> tuple[Floats, Floats, Floats]:
-    """float64[D] each: the post-stratified ratio (nan: no label), then Σ N p̂ and Σ N where labelled."""
-    indicator = (member == np.arange(member.max(initial=0) + 1)[:, None]) & rows
-    n, s, f = (indicator.astype(np.float64) @ a for a in (g.n, g.s, g.f))
+    """float64[..., D] each: the post-stratified ratio (nan: no label), then Σ N p̂ and Σ N where labelled."""
+    columns = np.column_stack([g.n, g.s, g.f])
+    parts = []
+    for one in range(int(member.max(initial=-1)) + 1):
+        of_it = np.flatnonzero(member == one)
+        parts.append(rows[..., of_it].astype(np.float64) @ columns[of_it])
+    days = g.n.shape[1]
+    sums = np.stack(parts) if parts else np.zeros((0, *rows.shape[:-1], 3 * days))
+    n, s, f = (sums[..., k * days : (k + 1) * days] for k in range(3))
     labels = s + f
     known = labels > 0
     p = np.divide(s, labels, out=np.full(s.shape, worst), where=known)
