@@ -35,6 +35,11 @@ _STYLES: dict[Kind, str] = {
 }  # fmt: skip
 
 
+#: Verdicts that say no more than the hint does.
+_SILENT = ("HOLD", "OK")
+_VERDICTS = {"PROMOTE": "green", "REJECT": "red", "FLAG": "red", "INCONCLUSIVE": "yellow"}
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
     """What a member's figures say at a glance. A plain comparison, no evidence: that is the verdict's job."""
@@ -166,13 +171,28 @@ def _row(member: Doc, window: Doc) -> list[Text]:
     ]  # fmt: skip
     row = [Text(member["id"]), Text(str(member["owner"]).split("@")[0]), *map(Text, figures)]
     row[5].stylize(f"bold {style}")
+    verdict = member.get("verdict")
+    if verdict and verdict["state"] not in _SILENT and said.kind != "failing":
+        return [*row, Text(verdict["state"], style=f"bold {_VERDICTS.get(verdict['state'], '')}")]
     return [*row, Text(said.text, style=style)]
 
 
 def _notes(window: Doc) -> list[Text]:
     said = [(member["id"], hint(member, window)) for member in window["members"]]
     lines = [Text(f"{name}: {told.detail}", style=_STYLES[told.kind]) for name, told in said if told.detail]
+    lines += [Text(line) for member in window["members"] if (line := verdict_line(member))]
     return [Text(), *lines] if lines else []
+
+
+def verdict_line(member: Doc) -> str:
+    """A verdict in one line: since when, and why; "" for HOLD, OK and none."""
+    verdict = member.get("verdict")
+    if not verdict or verdict["state"] in _SILENT:
+        return ""
+    since = f" since {format_time(verdict['since'])[:10]}" if verdict["since"] is not None else ""
+    why = ", ".join(verdict["reasons"]).replace("_", " ")
+    twin = f" (with {verdict['twin']})" if verdict["twin"] else ""
+    return f"{member['id']}: {verdict['state']}{since}, {why}{twin}"
 
 
 def number(n: int | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from evaluator.history import History
+from evaluator.judgement import Moment, judge_suite
+from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
 from streams.connect import ping_redis, redis_client
 from streams.records import SUITE
@@ -42,10 +44,12 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     through = history.labels_through(leap)
     horizon = horizon_of(suite)
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
-    longest = max(suite.window_ms.values(), default=0)
     ends = [end for end in (watermark, matured) if end is not None and windows]
-    firsts = [end - end % suite.bucket - longest for end in ends]
-    cells = history.cells(ids, min(firsts, default=0)) if firsts else None
+    cells = history.cells(ids) if ends else None
+    verdicts: dict[str, Verdict] = {}
+    if cells is not None and watermark is not None and through is not None and matured is not None:
+        moment = Moment(matured, watermark, through, horizon, max(history.revision, 1))
+        verdicts = judge_suite(cells, suite, moment)
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):
@@ -53,7 +57,7 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
             if cells is not None and end is not None and end >= suite.bucket:
                 end -= end % suite.bucket
                 window = evaluate(cells, live, end - length, end, suite.bucket)
-            views.append(_window(suite, name, view, window, marks))
+            views.append(_window(suite, name, view, window, marks, verdicts))
     return {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -73,7 +77,12 @@ def _watermark(suite: Suite, history: History, marks: dict[str, int | None]) -> 
 
 
 def _window(
-    suite: Suite, name: str, view: str, window: Window | None, marks: dict[str, int | None]
+    suite: Suite,
+    name: str,
+    view: str,
+    window: Window | None,
+    marks: dict[str, int | None],
+    verdicts: dict[str, Verdict],
 ) -> dict[str, Any]:
     figures = {member.id: member for member in window.members} if window else {}
     return {
@@ -89,11 +98,15 @@ def _window(
             "answered": _count(window.answered if window else None),
             "recall": window.recall if window else None,
         },
-        "members": [_member(suite, each, figures.get(each), marks[each]) for each in suite.members],
+        "members": [
+            _member(suite, each, figures.get(each), marks[each], verdicts.get(each)) for each in suite.members
+        ],
     }
 
 
-def _member(suite: Suite, name: str, figures: MemberFigures | None, mark: int | None) -> dict[str, Any]:
+def _member(
+    suite: Suite, name: str, figures: MemberFigures | None, mark: int | None, verdict: Verdict | None
+) -> dict[str, Any]:
     spec = suite.members[name]
     return {
         "id": name,
@@ -108,7 +121,7 @@ def _member(suite: Suite, name: str, figures: MemberFigures | None, mark: int | 
         "unique": _count(figures.unique if figures else None),
         "unique_recall": figures.unique_recall if figures else None,
         "overlap": figures.overlap if figures else {},
-        "verdict": None,
+        "verdict": verdict.document() if verdict else None,
     }
 
 

@@ -1,0 +1,326 @@
+"""The evidence on every member of a suite, and the verdicts on top of it. Pure: counts and settings in.
+
+Evidence is anchored: it starts with the first mature block that a member and all live members have scored in
+full, later than what the member was trained on, and it is computed anew from the present histograms each
+time, so that a rebuild gives the same verdicts and a revised label changes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace as changed
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.cells import Cells
+from evaluator.evidence.bets import Blocks, Evidence, flag, promote
+from evaluator.evidence.confidence import dispersion, interval
+from evaluator.evidence.dependence import dependence
+from evaluator.evidence.labelwise import flag as flag_labels
+from evaluator.evidence.labelwise import promote as promote_labels
+from evaluator.evidence.many import bonferroni, e_bh
+from evaluator.evidence.needed import Needed, needed
+from evaluator.evidence.replacement import replace
+from evaluator.tables import BlockTables, Sets, block_tables, compare, sets
+from evaluator.verdict import Claim, Facts, Verdict, judge
+from streams.suite import Suite
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_Triple = tuple[float | None, float | None, float | None]
+
+FDR = 0.10  # expected share of wrong ones among recommended candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The state of time, in ms: where mature buckets end, how far event time and labels have come."""
+
+    matured: int
+    watermark: int
+    labels_through: int
+    horizon: int
+    revision: int = 1
+
+
+def judge_suite(cells: Cells, suite: Suite, moment: Moment) -> dict[str, Verdict]:
+    """The verdict on every member of the suite. `cells` are over the members of the suite file, at least."""
+    policy = suite.policy
+    by_label = policy.evidence == "labels"
+    tables = block_tables(
+        cells,
+        suite.live,
+        moment.matured,
+        suite.bucket if by_label else policy.block,
+        missing_is_negative=suite.labels.missing_is_negative,
+    )
+    court = _Court(tables, suite, moment, by_label=by_label)
+    return court.shadows() | court.members()
+
+
+class _Court:
+    def __init__(self, tables: BlockTables, suite: Suite, moment: Moment, *, by_label: bool) -> None:
+        self.t, self.suite, self.moment, self.by_label = tables, suite, moment, by_label
+        self.column = {name: i for i, name in enumerate(tables.ids)}
+        self.live = [self.column[name] for name in suite.live]
+        self.fired: Mask = np.any(tables.yes[:, self.live], axis=1)
+        self.together: Mask = np.all(tables.whole[:, self.live], axis=1)
+        late = moment.watermark - moment.horizon - moment.matured
+        self.starved = late > 2 * suite.policy.block
+
+    def penalty(self) -> float:
+        """ln r(r + 1) for the r-th revision of the suite that is judged against."""
+        r = max(1, self.moment.revision)
+        return math.log(r * (r + 1))
+
+    def usable(self, names: Sequence[str]) -> Mask:
+        """bool[D, K]: blocks that the member and all live ones have scored, after what it was trained on."""
+        out = self.t.whole[:, [self.column[name] for name in names]] & self.together[:, None]
+        for k, name in enumerate(names):
+            trained = self.suite.members[name].trained_through
+            if trained is not None:
+                out[:, k] &= self.t.starts > trained
+        return out
+
+    def shadows(self) -> dict[str, Verdict]:
+        """Candidates: promotion together, by e-BH or Bonferroni; rejection each by itself."""
+        names = self.suite.shadow
+        if not names or not len(self.t.starts):
+            return {name: self._nothing(name) for name in names}
+        t, policy = self.t, self.suite.policy
+        columns = [self.column[name] for name in names]
+        usable = self.usable(names)
+        own: Mask = t.yes[:, columns] & ~self.fired[:, None]
+        mine, whole = sets(t, own), sets(t, self.fired[:, None])
+        gain, rest = compare(mine, whole, usable, "promote"), compare(mine, whole, usable, "flag")
+        evidence = [self._promote(name, k, gain, usable) for k, name in enumerate(names)]
+        called = [self.suite.members[name].name for name in names]
+        versions = [called.count(each) for each in called]
+        handicap = np.array([self.penalty() + math.log(v) for v in versions])
+        log_e = np.stack([e.log_e if e else np.full(len(t.starts), -np.inf) for e in evidence], axis=-1)
+        adjusted = log_e - handicap
+        if policy.mode == "auto":
+            believed, level = bonferroni(adjusted, policy.alpha), policy.alpha / len(names)
+        else:
+            believed, level = e_bh(adjusted, FDR), FDR / len(names)
+        worse = self._flag(rest)
+        worse_alpha = policy.alpha / len(names)
+        bounds, twins = _bounds(mine, usable), self._twins(names, usable)
+        missing = mine.missing.tolist()
+        out = {}
+        for k, name in enumerate(names):
+            alpha = level / math.exp(handicap[k])
+            span = self._spans(usable[:, k])
+            claim = None
+            one = evidence[k]
+            if one is not None:
+                there = believed[:, k] & ~one.veto & (span >= policy.min_span)
+                wants = needed(one, np.where(usable[:, k], mine.labels[k], 0.0), alpha=alpha)
+                claim = self._claim(one.log_e, alpha, there, bool(one.final_veto), wants)
+            threshold = math.log(1 / worse_alpha) + handicap[k]
+            against = worse.log_e[k]
+            there = (against >= threshold) & ~worse.veto[k] & (span >= policy.min_span)
+            no_floor = one is None
+            facts = self._facts(
+                name, k, usable, rest, mine, claim, bounds[k], twins[k], missing[k], no_floor=no_floor
+            )
+            reject = self._claim(against, math.exp(-threshold), there, bool(worse.veto[k, -1]), None)
+            out[name] = judge(_with(facts, against=reject))
+        return out
+
+    def members(self) -> dict[str, Verdict]:
+        """Live members: each unique set against the rest of the OR; only the lowest is flagged."""
+        names = self.suite.live
+        if not names or not len(self.t.starts):
+            return {name: self._nothing(name) for name in names}
+        t, policy = self.t, self.suite.policy
+        usable = self.usable(names)
+        firing = t.yes[:, self.live].sum(axis=1)
+        own: Mask = t.yes[:, self.live] & (firing == 1)[:, None]
+        rest: Mask = self.fired[:, None] & ~own
+        mine = sets(t, own)
+        sides = compare(mine, sets(t, rest), usable, "flag")
+        evidence = self._flag(sides)
+        alpha = policy.alpha / len(names) / math.exp(self.penalty())
+        bounds, twins = _bounds(mine, usable), self._twins(names, usable)
+        missing = mine.missing.tolist()
+        facts: list[Facts] = []
+        for k, name in enumerate(names):
+            span = self._spans(usable[:, k])
+            there = (evidence.log_e[k] >= math.log(1 / alpha)) & ~evidence.veto[k] & (span >= policy.min_span)
+            veto = bool(evidence.veto[k, -1])
+            claim = self._claim(evidence.log_e[k], alpha, there, veto, None)
+            known = self._facts(name, k, usable, sides, mine, None, bounds[k], twins[k], missing[k])
+            facts.append(_with(known, against=claim))
+        flagged = [f for f in facts if f.against and f.against.reached is not None and not f.against.veto]
+        lowest = min((f.pooled for f in flagged if f.pooled is not None), default=None)
+        return {
+            name: judge(_with(f, lowest=f.pooled == lowest)) for name, f in zip(names, facts, strict=True)
+        }
+
+    def _promote(self, name: str, k: int, gain: Blocks, usable: Mask) -> Evidence | None:
+        """None where the suite is empty and has no floor."""
+        policy = self.suite.policy
+        one = Blocks(gain.c[k], gain.o[k], gain.s_c[k], gain.n_c[k], gain.s_o[k], gain.n_o[k])
+        replaced = self.suite.members[name].replaces
+        if replaced in self.suite.live:
+            return self._replace(name, self.column[replaced], usable[:, k])
+        if not self.live and not policy.floor:
+            return None
+        out = promote(one, margin=policy.margin, floor=policy.floor, empty_suite=not self.live)
+        if self.by_label and self.live:
+            delta = min(policy.margin, 0.2 * _last(out.pooled_o, 0.5))
+            log_e = promote_labels(one.s_c, one.n_c, one.s_o, one.n_o, delta=delta)
+            return _relabel(out, log_e)
+        return out
+
+    def _replace(self, name: str, replaced: int, usable: Mask) -> Evidence:
+        t = self.t
+        mine = t.yes[:, self.column[name]]
+        others = np.any(t.yes[:, [c for c in self.live if c != replaced]], axis=1)
+        gain, loss = mine & ~self.fired, t.yes[:, replaced] & ~others & ~mine
+        won, gone = sets(t, gain[:, None]), sets(t, loss[:, None])
+        blocks = compare(won, gone, usable[:, None], "promote")
+        one = Blocks(*(getattr(blocks, f)[0] for f in ("c", "o", "s_c", "n_c", "s_o", "n_o")))
+        gained = np.where(usable, won.side(0.0)[1][0], np.nan)
+        lost = np.where(usable, gone.side(1.0)[1][0], np.nan)
+        policy = self.suite.policy
+        return replace(one, gained, lost, margin=policy.margin, floor=policy.floor)
+
+    def _flag(self, blocks: Blocks) -> Evidence:
+        out = flag(blocks, margin=self.suite.policy.margin)
+        if self.by_label:
+            delta = min(self.suite.policy.margin, 0.2 * float(np.nan_to_num(out.pooled_o[..., -1]).mean()))
+            return _relabel(out, flag_labels(blocks.s_c, blocks.n_c, blocks.s_o, blocks.n_o, delta=delta))
+        return out
+
+    def _spans(self, usable: Mask) -> NDArray[np.int64]:
+        """int64[D]: ms from the start of the first usable block to the end of each."""
+        if not usable.any():
+            return np.zeros(len(usable), dtype=np.int64)
+        first = self.t.starts[int(usable.argmax())]
+        return np.asarray(np.maximum(self.t.starts + self.t.block - first, 0), dtype=np.int64)
+
+    def _claim(self, log_e: Floats, alpha: float, there: Mask, veto: bool, wants: Needed | None) -> Claim:
+        reached = int(self.t.starts[int(there.argmax())] + self.t.block) if there.any() else None
+        labels: _Triple = (None, None, None)
+        blocks: _Triple = (None, None, None)
+        if wants is not None:
+            labels, blocks = _triple(wants.labels), _triple(wants.blocks)
+        return Claim(float(log_e[-1]), math.log(1 / alpha), reached, veto, labels, blocks)
+
+    def _facts(
+        self,
+        name: str,
+        k: int,
+        usable: Mask,
+        blocks: Blocks,
+        mine: Sets,
+        claim: Claim | None,
+        bounds: tuple[float, float],
+        twin: str | None,
+        missing: float,
+        *,
+        no_floor: bool = False,
+    ) -> Facts:
+        use = usable[:, k]
+        column = self.column[name]
+        flagged_rows = self.t.yes[:, column]
+        flagged = float(self.t.n[flagged_rows][:, use].sum())
+        labels, requests = float(mine.marked[k][:, use].sum()), float(mine.n[k][:, use].sum())
+        counted = np.isfinite(blocks.c[k]) & np.isfinite(blocks.o[k])
+        dependent = False
+        if self.by_label:
+            days = _by_day(self.t, self.suite.policy.block)
+            c = _group(blocks.s_c[k], days), _group(blocks.n_c[k], days)
+            o = _group(blocks.s_o[k], days), _group(blocks.n_o[k], days)
+            dependent = bool(dependence(c, o).dependent)
+        return Facts(
+            stage=self.suite.members[name].stage,
+            blocks=int(counted.sum()),
+            span=int(self._spans(use)[-1]) if len(use) else 0,
+            min_span=self.suite.policy.min_span,
+            flagged=flagged,
+            own=requests,
+            pooled=_ratio(blocks.s_c[k].sum(), blocks.n_c[k].sum()),
+            averaged=_mean(blocks.c[k][counted]),
+            reference=_ratio(blocks.s_o[k].sum(), blocks.n_o[k].sum()),
+            averaged_reference=_mean(blocks.o[k][counted]),
+            interval=bounds if labels else None,
+            coverage=_ratio(labels, requests),
+            missing=missing,
+            twin=twin,
+            starved=self.starved,
+            dependent=dependent,
+            promote=claim,
+            against=None,
+            no_floor=no_floor,
+        )
+
+    def _twins(self, names: Sequence[str], usable: Mask) -> list[str | None]:
+        """For each member the live one that flags most of what it flags."""
+        columns = [self.column[name] for name in names]
+        weight = np.stack([self.t.n @ usable[:, k] for k in range(len(names))], axis=1)
+        mine = np.where(self.t.yes[:, columns], weight, 0.0)
+        shared = mine.T @ self.t.yes[:, self.live].astype(np.float64)
+        out: list[str | None] = []
+        for k, column in enumerate(columns):
+            row = [(shared[k, i], self.t.ids[c]) for i, c in enumerate(self.live) if c != column]
+            most, twin = max(row, default=(0.0, ""))
+            out.append(twin if most > 0 else None)
+        return out
+
+    def _nothing(self, name: str) -> Verdict:
+        """Before the first mature block."""
+        stage = self.suite.members[name].stage
+        nothing = Facts(
+            stage, 0, 0, self.suite.policy.min_span, 0.0, 0.0, None, None, None, None, None, None, 0.0,
+            None, False, False, None, None,
+        )  # fmt: skip
+        return judge(nothing)
+
+
+def _bounds(side: Sets, usable: Mask) -> list[tuple[float, float]]:
+    """Confidence sequences for the unique precisions, wider by what the labels of a block have in common."""
+    s, n = np.where(usable.T, side.positives, 0.0), np.where(usable.T, side.labels, 0.0)
+    low, high = interval(s.sum(axis=1), n.sum(axis=1), 0.05, dispersion(s, n))
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _with(facts: Facts, **changes: object) -> Facts:
+    return changed(facts, **changes)  # type: ignore[arg-type]
+
+
+def _relabel(evidence: Evidence, log_e: Floats) -> Evidence:
+    return changed(evidence, log_e=log_e)
+
+
+def _triple(values: Floats) -> _Triple:
+    one, low, high = (float(v) for v in values)
+    return tuple(v if math.isfinite(v) else None for v in (one, low, high))  # type: ignore[return-value]
+
+
+def _last(values: Floats, otherwise: float) -> float:
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else otherwise
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole > 0 else None
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _by_day(tables: BlockTables, block: int) -> NDArray[np.int64]:
+    days = tables.starts // block
+    return np.asarray(days - days[0], dtype=np.int64)
+
+
+def _group(values: Floats, days: NDArray[np.int64]) -> Floats:
+    return np.bincount(days, np.nan_to_num(values)).astype(np.float64)

@@ -1,0 +1,166 @@
+"""Blocks of evidence from the histogram: what each side of a comparison did, block by block. Pure.
+
+A block counts for a comparison when label consumption has passed its end by the horizon (it is *mature*) and
+every member that the comparison involves has scored all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluator.cells import LABEL, Cells
+from evaluator.evidence.bets import Blocks
+from evaluator.evidence.classes import Strata, classes
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+#: What a class without labels counts as, on the two sides of a claim: the worst case for it.
+WORST = {"promote": (0.0, 1.0), "flag": (1.0, 0.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTables:
+    """Requests per pattern and block.
+
+    yes: bool[P, M] over `ids`; n, s, f: float64[P, D] requests, labelled positives and negatives; starts:
+    int64[D] block starts in ms; whole: bool[D, M], the member has scored all of the block; group: int64[P],
+    the sampling class of each pattern; block: its length in ms.
+    """
+
+    ids: list[str]
+    yes: Mask
+    n: Floats
+    s: Floats
+    f: Floats
+    starts: NDArray[np.int64]
+    whole: Mask
+    group: NDArray[np.int64]
+    block: int
+
+
+def block_tables(
+    cells: Cells, live: Sequence[str], end: int, block: int, *, missing_is_negative: bool = False
+) -> BlockTables:
+    """The blocks of `block` ms that end at `end` (ms) or before it, from the first request on.
+
+    `missing_is_negative`: a request without a label counts as negative, its time for one being over.
+    """
+    inside = cells.starts < end - end % block
+    numbers = cells.starts // block
+    first = int(numbers[inside].min()) if inside.any() else 0
+    days = int(numbers[inside].max()) - first + 1 if inside.any() else 0
+    row = np.where(inside, numbers - first, 0)
+    volume = np.bincount(row[inside], cells.volume[inside], days) if days else np.zeros(0)
+    scored = np.zeros((days, len(cells.ids)))
+    for m in range(len(cells.ids) if days else 0):
+        scored[:, m] = np.bincount(row[inside], cells.scored[inside, m], days)
+    patterns = len(cells.yes)
+    keep = inside[cells.bucket]
+    at = cells.pattern[keep] * max(days, 1) + row[cells.bucket[keep]]
+    label, count = cells.state[keep] & LABEL, cells.count[keep]
+
+    def table(chosen: Mask) -> Floats:
+        flat = np.bincount(at[chosen], count[chosen], patterns * max(days, 1))
+        return flat.reshape(patterns, max(days, 1))[:, :days].astype(np.float64)
+
+    n, s, f = table(np.ones(len(at), dtype=np.bool_)), table(label == 1), table(label == 2)
+    if missing_is_negative:
+        f = n - s
+    column = {name: i for i, name in enumerate(cells.ids)}
+    fired = np.any(cells.yes[:, [column[name] for name in live]], axis=1)
+    strata = Strata(cells.yes, n, s, f, np.asarray(cells.revision, dtype=np.int64))
+    group = classes(strata, fired[:, None]) if patterns else np.zeros(0, dtype=np.int64)
+    return BlockTables(
+        cells.ids,
+        cells.yes,
+        n,
+        s,
+        f,
+        (first + np.arange(days, dtype=np.int64)) * block,
+        scored >= volume[:, None],
+        group,
+        block,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Sets of requests, one per row, over the blocks.
+
+    n, s, marked: float64[K, C, D] requests, labelled positives and labelled ones in each of C sampling
+    classes. One row may stand for all members (K = 1).
+    """
+
+    n: Floats
+    s: Floats
+    marked: Floats
+
+    @property
+    def requests(self) -> Floats:
+        """float64[K, D]"""
+        return np.asarray(self.n.sum(axis=1))
+
+    @property
+    def labels(self) -> Floats:
+        """float64[K, D]: labelled requests."""
+        return np.asarray(self.marked.sum(axis=1))
+
+    @property
+    def positives(self) -> Floats:
+        """float64[K, D]: labelled positives."""
+        return np.asarray(self.s.sum(axis=1))
+
+    @property
+    def missing(self) -> Floats:
+        """float64[K]: the share of requests in classes that never had a label."""
+        total = self.n.sum(axis=(1, 2))
+        never = np.where(self.marked.sum(axis=2) > 0, 0.0, self.n.sum(axis=2)).sum(axis=1)
+        return np.asarray(np.divide(never, total, out=np.zeros(len(total)), where=total > 0))
+
+    def side(self, worst: float) -> tuple[Floats, Floats, Floats]:
+        """float64[K, D] each: post-stratified precision (nan without any label), with classes without labels
+        in a block at `worst`; and Σ N p̂ and Σ N over the classes that have labels there."""
+        known = self.marked > 0
+        p = np.divide(self.s, self.marked, out=np.full(self.s.shape, worst), where=known)
+        requests = self.requests
+        some = known.any(axis=1)
+        ratio = np.divide(
+            (self.n * p).sum(axis=1),
+            requests,
+            out=np.full(requests.shape, np.nan),
+            where=some & (requests > 0),
+        )
+        weight = np.where(known, self.n, 0.0)
+        return ratio, (weight * p).sum(axis=1), weight.sum(axis=1)
+
+
+def sets(tables: BlockTables, select: Mask) -> Sets:
+    """The sets select bool[P, K], one for each column, by sampling class and block."""
+    days = tables.n.shape[1]
+    together = np.hstack([tables.n, tables.s, tables.s + tables.f])
+    count = int(tables.group.max(initial=0)) + 1
+    out = np.empty((select.shape[1], count, 3 * days))
+    for number in range(count):
+        rows = slice(None) if count == 1 else tables.group == number
+        out[:, number] = select[rows].T.astype(np.float64) @ together[rows]
+    return Sets(out[:, :, :days], out[:, :, days : 2 * days], out[:, :, 2 * days :])
+
+
+def compare(c: Sets, o: Sets, usable: Mask, claim: str) -> Blocks:
+    """Blocks for the bets on `claim` ("promote", "flag") over the sides c and o; usable bool[D, K].
+
+    A block that is not usable has nan ratios and no counts: it is not bet on.
+    """
+    worst_c, worst_o = WORST[claim]
+    use = usable.T
+    (ratio_c, s_c, n_c), (ratio_o, s_o, n_o) = c.side(worst_c), o.side(worst_o)
+    return Blocks(
+        np.where(use, ratio_c, np.nan),
+        np.where(use, ratio_o, np.nan),
+        *(np.where(use, a, 0.0) for a in (s_c, n_c, s_o, n_o)),
+    )
