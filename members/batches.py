@@ -231,12 +231,17 @@ class Scorer:
         )
 
     def show_watermarks(self, partitions: Iterable[Owned]) -> None:
-        """Bring the gauges up to date: a host stands at the least of its partitions."""
-        known = [value for owned in partitions if (value := owned.watermark.value) is not None]
+        """Bring the gauges up to date: a host stands at the least of the partitions that move.
+
+        Where all are idle the furthest counts, as it does for evaluators (evaluator/watermarks.py).
+        """
+        known = [(value, o.idle_told) for o in partitions if (value := o.watermark.value) is not None]
         if known:
+            moving = [value for value, idle in known if not idle]
+            stands = min(moving) if moving else max(value for value, _ in known)
             for name in self._members:
-                self._metrics.watermark.labels(name).set(min(known) / 1000)
-                self._metrics.delay.labels(name).set(max(0.0, time.time() - min(known) / 1000))
+                self._metrics.watermark.labels(name).set(stands / 1000)
+                self._metrics.delay.labels(name).set(max(0.0, time.time() - stands / 1000))
 
 
 def _split(frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, failed: Bits) -> list[bytes]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
 
-from members.batches import _split
+import numpy as np
+import pytest
+
+from members.batches import Scorer, _split
+from members.ownership import Owned
 from streams.batch import Batch
+from streams.metrics import Metrics
 from streams.requests import DecodedBatch
 from streams.votes import MAX_BYTES, decode
+from streams.watermark import Watermark
 from tests.members.hosting import T0
 from tests.streams.test_votes import frame
 
@@ -30,3 +36,26 @@ def test_large_batches_are_split() -> None:
     assert pieces[-1].end == whole.end
     assert [name for piece in pieces for name in piece.ids] == ids
     assert [piece.start + hit for piece in pieces for hit in piece.hits] == offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    ("partitions", "stands"),
+    [
+        ([(T0, False), (T0 + 5000, False), (None, True)], T0),
+        ([(T0, True), (T0 + 5000, False), (None, True)], T0 + 5000),
+        ([(T0, True), (T0 + 5000, True)], T0 + 5000),
+    ],
+)
+def test_the_watermark_gauge_leaves_idle_partitions_out(
+    partitions: list[tuple[int | None, bool]], stands: int
+) -> None:
+    """It says what the status says: the least of the partitions that move, the furthest where none does."""
+    owned = []
+    for number, (known, idle) in enumerate(partitions):
+        watermark = Watermark(1000, 3, known=known)
+        owned.append(Owned(number, watermark, idle_told=idle))
+    metrics = Metrics()
+    scorer = SimpleNamespace(_members=["a@1"], _metrics=metrics.host)
+    Scorer.show_watermarks(scorer, owned)  # type: ignore[arg-type]
+    shown = metrics.registry.get_sample_value("chorus_watermark_timestamp_seconds", {"member": "a@1"})
+    assert shown == stands / 1000
