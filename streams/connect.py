@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from streams.errors import ConfigError, Unavailable
+from streams.patient import PatientConsumer
 from streams.settings import Kafka, Redis
 
 log = logging.getLogger("chorus")
@@ -58,6 +59,8 @@ def make_consumer(kafka: Kafka, *, group: str | None = None, **more: Any) -> AIO
         **kafka_options(kafka),
         **more,
     }
+    if kafka.patience:
+        return PatientConsumer(group_id=group, patience=kafka.patience / 1000, **options)
     return AIOKafkaConsumer(group_id=group, **options)
 
 

@@ -44,6 +44,8 @@ class Kafka(_Part):
     ssl_cafile: str | None = None
     session_timeout: Duration = 10_000
     fetch_max_wait: Duration = 50
+    #: how long a hole between two offsets is read again before it is believed; for the embedded broker only
+    patience: Annotated[Duration, Field(ge=0)] = 0
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
 

@@ -13,8 +13,13 @@ from importlib import resources
 from streams.embedded.process import Server
 from streams.errors import MissingDependency
 
-#: What clients of this broker should set: its groups form in half the session timeout, and its fetches wait.
-CLIENT_ENV = {"CHORUS_KAFKA__SESSION_TIMEOUT": "2000", "CHORUS_KAFKA__FETCH_MAX_WAIT": "20"}
+#: What clients of this broker should set: its groups form in half the session timeout, its fetches wait, and
+#: it may show a batch before the one in front of it.
+CLIENT_ENV = {
+    "CHORUS_KAFKA__SESSION_TIMEOUT": "2000",
+    "CHORUS_KAFKA__FETCH_MAX_WAIT": "20",
+    "CHORUS_KAFKA__PATIENCE": "1000",
+}
 
 
 class EmbeddedBroker(Server):
