@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 HERE = Path(__file__).parent
 ALPHA, MARGIN, SUITE = 0.05, 0.05, 0.8
 A_DAY, OF_SUITE = 10, 10  # labels a day in the unique set, labels of the suite per one of those
-WIDTH = 760
+WIDTH = 820
 
 STYLE = """
 svg { color-scheme: light dark; font: 14px system-ui, sans-serif }
@@ -74,7 +74,7 @@ class Panel:
         """Grid lines and their figures."""
         for v in ys:
             self.level(v, "grid")
-            words = f"{v:.0%}" if percent else f"{v:g}"
+            words = f"{100 * v:.0f} %" if percent else f"{v:g}"
             self.text(self.left - 8, self.up(v) + 5, words, "soft", "end")
         for v in xs:
             self.text(self.across(v), self.bottom + 20, f"{v:,g}", "soft", "middle")
@@ -152,7 +152,7 @@ def draw_looks() -> None:
     panel.text(20, 30, "Wrong promotions of a candidate that is 0.05 worse, when each label is looked at")
     panel.axes([10, 100, 1000, 5000], [0, 0.2, 0.4, 0.6, 0.8, 1], percent=True)
     panel.level(ALPHA, "limit")
-    panel.text(panel.left + 6, panel.up(ALPHA) - 6, "the 5 % that each rule promises", "soft")
+    panel.text(panel.across(130), panel.up(ALPHA) - 6, "the 5 % that each rule promises", "soft")
     names = {
         "a": "estimate, ≥ 100 labels",
         "b": "z test, 5 %",
@@ -166,7 +166,7 @@ def draw_looks() -> None:
         while any(abs(y - other) < 17 for other in places):
             y += 1
         places.append(y)
-        panel.text(panel.right + 10, y, f"{name}: {shares[kind][-1]:.0%}", kind)
+        panel.text(panel.right + 10, y, f"{name}: {100 * shares[kind][-1]:.0f} %", kind)
         print(f"{name}: {shares[kind][99]:.3f} after 100 looks, {shares[kind][-1]:.3f} after {looks}")
     panel.text(
         (panel.left + panel.right) / 2, panel.bottom + 44, "looks, one after each label", "soft", "middle"
@@ -185,7 +185,7 @@ def draw_evidence(seed: int = 3, days: int = 60, gap: float = 0.05) -> None:
     day = np.arange(1, days + 1).tolist()
     limit = math.log(1 / ALPHA)
 
-    above = Panel((1, days), (-1, 6), (60, 60, 560, 270))
+    above = Panel((1, days), (-1, 7), (60, 60, 560, 270))
     above.text(20, 30, "What one candidate's evidence looks like, day by day")
     above.axes([], [0, 2, 4, 6])
     above.level(limit, "limit")
