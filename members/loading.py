@@ -12,10 +12,15 @@ from streams.suite import MemberSpec
 
 
 def extend_path(suite_file: str | Path) -> None:
-    """Make modules beside the suite file, and in the current directory, importable."""
-    for folder in (str(Path.cwd()), str(Path(suite_file).resolve().parent)):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    """Make modules beside the suite file, and in the current directory, importable.
+
+    They come last: a file that happens to be called members.py or queue.py must not be taken for a part of
+    Chorus or of Python, neither here nor in the processes of isolated members, which inherit this path.
+    """
+    chorus = Path(__file__).resolve().parents[1]
+    for folder in (chorus, Path(suite_file).resolve().parent, Path.cwd()):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def load_member(spec: MemberSpec) -> Any:
@@ -33,7 +38,11 @@ def load_member(spec: MemberSpec) -> Any:
         raise LoadError(f"{spec.id}: {module_name} cannot be imported: {_say(error)}") from error
     for part in attribute.split("."):
         if not hasattr(target, part):
-            raise LoadError(f"{spec.id}: {module_name} has no {attribute}: check `loader`")
+            where = getattr(sys.modules[module_name], "__file__", None)
+            raise LoadError(
+                f"{spec.id}: {module_name} ({where}) has no {attribute}: check `loader`, and that no module "
+                "of Python or of Chorus has the same name"
+            )
         target = getattr(target, part)
     try:
         member = target(**spec.params)

@@ -7,7 +7,7 @@ import json as jsonlib
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
@@ -37,6 +37,9 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on stand
 WebPort = Annotated[
     int | None,
     Parameter(name="--web-port", help="Where /metrics, /healthz and /readyz are; 0 is any free port."),
+]
+View = Annotated[
+    Literal["latest", "matured"], Parameter(help="Up to the watermark, or up to where labels have come.")
 ]
 Name = Annotated[str, Parameter(name="--name", help="What this process calls itself in logs and records.")]
 
@@ -74,6 +77,11 @@ def _host(
     for member in ids:
         if member not in suite.members:
             raise ConfigError(f"there is no member {member} in it: check --member", source=str(suite_file))
+        if suite.members[member].stage != stage:  # its first answer must be the one that was acted on
+            raise ConfigError(
+                f"{member} is a live member, which only the live host asks: check --member",
+                source=str(suite_file),
+            )
     if stage == "shadow" and not ids:
         raise ConfigError("no member of it is a shadow, so there is nothing to run", source=str(suite_file))
     metrics = Metrics()
@@ -188,7 +196,7 @@ def status(
     suite: SuiteFile,
     redis_url: RedisUrl = None,
     window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
-    view: Annotated[str, Parameter(help="latest or matured.")] = "latest",
+    view: View = "latest",
     json: Json = False,
 ) -> int:
     """Show what is known of the suite, from Redis alone."""
@@ -212,7 +220,7 @@ def watch(
     suite: SuiteFile,
     redis_url: RedisUrl = None,
     window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
-    view: Annotated[str, Parameter(help="latest or matured.")] = "latest",
+    view: View = "latest",
 ) -> int:
     """Show the suite live, until Ctrl-C."""
     from evaluator.cli.watch import watch_status

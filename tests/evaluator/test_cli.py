@@ -130,6 +130,12 @@ def test_a_member_that_is_not_in_the_suite(suite):
     one_sentence(done, 2, "there is no member ghost@1")
 
 
+def test_a_live_member_in_a_shadow_host(suite):
+    """It would answer before the live host does, and the first answer counts."""
+    done = chorus("shadow", "--suite", suite, "--member", "steep@1")
+    one_sentence(done, 2, "steep@1 is a live member")
+
+
 def test_no_shadow_at_all(suite):
     """A shadow host with nothing to run says so instead of idling."""
     one_sentence(chorus("shadow", "--suite", suite), 2, "no member of it is a shadow")

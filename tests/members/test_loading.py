@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +24,31 @@ def test_modules_beside_the_suite_file_are_found(tmp_path: Path, monkeypatch: py
     extend_path(tmp_path / "suite.toml")
     member = load_member(spec("m", "beside_the_suite:M", a=1))
     assert member.b == 2
+
+
+def test_what_lies_beside_the_suite_file_is_never_taken_for_a_part_of_chorus(tmp_path: Path) -> None:
+    """With a members.py and a queue.py there, members load as ever, isolated ones in their processes too."""
+    for name in ("members", "queue", "evaluator"):
+        (tmp_path / f"{name}.py").write_text("class M:\n def vote(self, batch): return batch.time > 0\n")
+    (tmp_path / "mine.py").write_text("class M:\n def vote(self, batch): return batch.time > 0\n")
+    program = (
+        "import members.loading, sys\n"
+        "members.loading.extend_path(sys.argv[1])\n"
+        "from members.isolated import IsolatedMember\n"
+        "from tests.members.panels import spec\n"
+        "if __name__ == '__main__':\n"
+        "    member = IsolatedMember(spec('m', 'mine:M'), lambda n: 20.0)\n"
+        "    print('loaded')\n"
+        "    member.close()\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-P", "program.py", "suite.toml"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == "loaded\n", done.stderr
 
 
 @pytest.mark.parametrize(
