@@ -32,6 +32,7 @@ class Shard:
     counters: dict[str, int] = field(default_factory=dict)
     versions: dict[int, bytes] = field(default_factory=dict)
     pending: int = 0
+    delays: dict[tuple[int, int, int], int] = field(default_factory=dict)
     buckets: dict[int, Bucket] = field(default_factory=dict)
 
 
@@ -59,7 +60,18 @@ class History:
 
     async def _refresh(self, store: Store, number: int, *, buckets: bool) -> None:
         shard = self.shards[number]
-        applied, slots, watermarks, labels, letters, counters, versions, _, pending = await store.read(number)
+        (
+            applied,
+            slots,
+            watermarks,
+            labels,
+            letters,
+            counters,
+            versions,
+            _,
+            pending,
+            delays,
+        ) = await store.read(number)
         unpack = msgpack.unpackb
         shard.applied = {k: int(v) for k, v in pairs(applied).items()}
         shard.slots = {k: int(v) for k, v in pairs(slots).items()}
@@ -70,6 +82,11 @@ class History:
         shard.letters = sum(size(unpack(v)) for v in pairs(letters).values())
         shard.counters = {k: int(v) for k, v in pairs(counters).items()}
         shard.pending = int(pending)
+        shard.delays = {
+            (int(generation), int(label), int(bin_)): int(n)
+            for key, n in pairs(delays).items()
+            for generation, label, bin_ in [key.split("|")]
+        }
         fresh = {int(k): v for k, v in pairs(versions).items()}
         if not buckets:
             return
@@ -106,6 +123,16 @@ class History:
         """How far label consumption has come, in ms of `labelled_at`."""
         marks = [labels_through(shard.labels, leap) for shard in self.shards]
         return None if None in marks else min((m for m in marks if m is not None), default=None)
+
+    def delays(self) -> dict[tuple[int, int, int], int]:
+        """(start of the event day in ms, label, bin of its delay) → labels."""
+        assert self.layout is not None
+        out: dict[tuple[int, int, int], int] = {}
+        for shard in self.shards:
+            for (generation, label, bin_), n in shard.delays.items():
+                key = (generation * self.layout.generation, label, bin_)
+                out[key] = out.get(key, 0) + n
+        return out
 
     @property
     def revision(self) -> int:

@@ -19,6 +19,7 @@ p:<generation> hash   request id → the label that waits
 versions       hash   bucket start (ms) → a token that changes whenever the bucket does
 b:<bucket>     hash   ``h`` + (true, abstain, segment, revision, state) → requests; ``v`` volume;
                       ``s``, ``a``, ``e`` + member id → positions scored, abstained, failed
+delays         hash   ``generation|label|bin`` → labels that came so long after their request
 sources        hash   label source → the number that stands for it in records
 counters       hash   late, gaps, gap_records, expired_labels
 horizon        string the oldest generation that is kept

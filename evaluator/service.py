@@ -14,7 +14,7 @@ from mode import Service
 
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
-from evaluator.status import horizon_of, status_of
+from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
 from streams.connect import make_consumer, make_producer, no_broker, ping_redis, redis_client, until_available
 from streams.dead_letters import dead_letter
@@ -257,7 +257,8 @@ class EvaluatorService(Service):
         times = [status["watermark"], status["labels_through"]]
         if None in times:
             return
-        keep = (min(times) - self.suite.retention_ms - horizon_of(self.suite)) // self.store.layout.generation
+        oldest = min(times) - self.suite.retention_ms - status["horizon"]
+        keep = oldest // self.store.layout.generation
         for shard in self.store.shards:
             if keep > 0 and (dropped := await self.store.expire(shard, keep)):
                 log.info("dropped %d generations of shard %d: event time has passed them", dropped, shard)

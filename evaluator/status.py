@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from evaluator.evidence.maturity import Horizon
+from evaluator.evidence.maturity import horizon as measure_horizon
 from evaluator.history import History
 from evaluator.judgement import Moment, judge_suite
 from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
 from streams.connect import ping_redis, redis_client
+from streams.labels import NEGATIVE, POSITIVE
 from streams.records import SUITE
 from streams.settings import Settings
 from streams.suite import Suite
@@ -29,10 +32,14 @@ async def read_status(suite: Suite, settings: Settings) -> dict[str, Any]:
         await client.aclose()
 
 
-def horizon_of(suite: Suite) -> int:
-    """Age in ms at which a bucket's labels are taken to have come."""
-    horizon = suite.labels.horizon
-    return max(suite.labels.min_horizon, 0) if horizon == "auto" else int(horizon)
+def horizon_of(suite: Suite, history: History, through: int | None) -> Horizon:
+    """The age at which a bucket's labels are taken to have come: declared, or measured from the delays."""
+    declared, rules = suite.labels.horizon, suite.labels
+    floor = rules.min_horizon if declared == "auto" else int(declared)
+    if declared != "auto" or through is None:
+        return Horizon(floor, "floor", None, None, 0, 0)
+    outcomes = (POSITIVE,) if rules.missing_is_negative else (POSITIVE, NEGATIVE)
+    return measure_horizon(history.delays(), through, floor_ms=floor, outcomes=outcomes)
 
 
 def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True) -> dict[str, Any]:
@@ -42,7 +49,8 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     marks = {name: history.watermark(name) for name in ids}
     watermark = _watermark(suite, history, marks)
     through = history.labels_through(leap)
-    horizon = horizon_of(suite)
+    measured = horizon_of(suite, history, through)
+    horizon = measured.ms
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
     ends = [end for end in (watermark, matured) if end is not None and windows]
     cells = history.cells(ids) if ends else None
@@ -65,6 +73,7 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
         "watermark": watermark,
         "labels_through": through,
         "horizon": horizon,
+        "horizon_source": "declared" if suite.labels.horizon != "auto" else measured.source,
         "windows": views,
         "counters": dict(history.counters()),
     }

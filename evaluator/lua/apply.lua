@@ -211,9 +211,27 @@ local function add(time, cell, by)
   column[cell] = (column[cell] or 0) + by
 end
 
+local delays = {}                    -- generation -> label * 1000 + bin of the label's delay -> change
+
+local function add_delay(time, label, lat, by)
+  -- Bin k: floor(4 log2(delay / 1 min)), at least 0; by frexp, as evaluator/evidence/maturity.py has it.
+  local mantissa, exponent = math.frexp(max(lat - time, 1) / 60000)
+  local bin = 4 * (exponent - 1)
+  if mantissa >= 2 ^ -0.25 then bin = bin + 3
+  elseif mantissa >= 2 ^ -0.5 then bin = bin + 2
+  elseif mantissa >= 2 ^ -0.75 then bin = bin + 1 end
+  local generation = floor(time / generation_ms)
+  local column = delays[generation]
+  if not column then column = {}; delays[generation] = column end
+  local key = label * 1000 + max(bin, 0)
+  column[key] = (column[key] or 0) + by
+end
+
 local function count(record, by)
-  local cell = cell_of(record.flags, record.label, record.revision, record.yes, record.no, record.segment)
+  local label = record.label
+  local cell = cell_of(record.flags, label, record.revision, record.yes, record.no, record.segment)
   add(record.time, cell, by)
+  if label == 1 or label == 2 then add_delay(record.time, label, record.lat, by) end
 end
 
 local function table_of(tables, key)
@@ -453,7 +471,7 @@ if labels then
       before, after = table_of(loaded, generation - 1), table_of(loaded, generation + 1)
       list = table_of(plain, generation)
     end
-    local value, packed = own[id], nil
+    local value, packed, moment = own[id], nil, time
     if value then
       if type(value) ~= 'string' then return false end
       local length, since = split(value)
@@ -461,8 +479,9 @@ if labels then
       local parts = rest_of(sub(value, length + 1))
       if not parts or parts.flags % 2 == 0 then return false end
       local new = labelled(parts, given[i], true)
-      add(start + since, parts.cell, -1)
-      add(start + since, new[2], 1)
+      moment = start + since
+      add(moment, parts.cell, -1)
+      add(moment, new[2], 1)
       packed = sub(value, 1, length) .. new[1]
     else
       if before[id] or after[id] then return false end
@@ -470,6 +489,7 @@ if labels then
       add(time, new[2], 1)
       packed = pack(time - start) .. new[1]
     end
+    if given[i] ~= WITHDRAWN then add_delay(moment, given[i], ats[i], 1) end
     packed = packed .. pack(revisions[i], ats[i] - start, number_of(sources[i]))
     own[id] = packed
     list[#list + 1] = id
@@ -587,6 +607,14 @@ for bucket, column in pairs(cells) do
   if #names > 0 then touched[bucket] = true end
   for first = 1, #set, CHUNK do call('HSET', key, unpack(set, first, min(first + CHUNK - 1, #set))) end
   for first = 1, #gone, CHUNK do call('HDEL', key, unpack(gone, first, min(first + CHUNK - 1, #gone))) end
+end
+for generation, column in pairs(delays) do
+  for key, by in pairs(column) do
+    local field = string.format('%.0f|%d|%d', generation, floor(key / 1000), key % 1000)
+    if by ~= 0 and call('HINCRBY', prefix .. 'delays', field, by) == 0 then
+      call('HDEL', prefix .. 'delays', field)
+    end
+  end
 end
 for bucket in pairs(touched) do call('HSET', prefix .. 'versions', string.format('%.0f', bucket), nonce) end
 if late > 0 then call('HINCRBY', prefix .. 'counters', 'late', late) end

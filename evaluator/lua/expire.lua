@@ -25,4 +25,7 @@ for _, bucket in ipairs(redis.call('HKEYS', prefix .. 'versions')) do
     redis.call('HDEL', prefix .. 'versions', bucket)
   end
 end
+for _, field in ipairs(redis.call('HKEYS', prefix .. 'delays')) do
+  if tonumber(string.match(field, '^[^|]*')) < keep then redis.call('HDEL', prefix .. 'delays', field) end
+end
 return dropped

@@ -14,4 +14,5 @@ return {
   redis.call('HGETALL', prefix .. 'versions'),
   redis.call('GET', prefix .. 'horizon') or '0',
   pending,
+  redis.call('HGETALL', prefix .. 'delays'),
 }

@@ -4,7 +4,7 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'generations')) do redis.
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'pending')) do redis.call('UNLINK', prefix .. 'p:' .. name) end
 for _, name in ipairs(redis.call('HKEYS', prefix .. 'versions')) do redis.call('UNLINK', prefix .. 'b:' .. name) end
 for _, name in ipairs({'applied', 'slots', 'coverage', 'watermarks', 'labels', 'letters', 'generations', 'pending',
-                       'versions', 'counters', 'horizon', 'sources'}) do
+                       'versions', 'counters', 'horizon', 'sources', 'delays'}) do
   redis.call('UNLINK', prefix .. name)
 end
 return 'OK'

@@ -58,7 +58,7 @@ def write_suite(folder: Path) -> SuiteFile:
     path = folder / "suite.toml"
     path.write_text(
         f'name = "{name}"\nbucket = "5m"\nwindows = {list(WINDOWS)}\nsegments = ["region"]\n\n'
-        f'[labels]\nhorizon = "auto"\nmin_horizon = "6h"\n\n'
+        f'[labels]\nhorizon = "6h"\n\n'
         f'[features]\nx = "float"\ny = "float"\nz = "float"\nregion = "category"\n\n{members}',
         encoding="utf-8",
     )

@@ -6,6 +6,7 @@ within a generation of each other or far apart (`era` tells which), as docs/stor
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -27,6 +28,17 @@ class Request:
     answered: bool = False
     labels: list[tuple[int, int, bytes, int]] = field(default_factory=list)
 
+    def time(self) -> int:
+        return min(self.votes)[0] if self.votes else min(self.asked)
+
+    def delay(self) -> tuple[int, int, int] | None:
+        """(generation, label, bin of the delay) of its label; bins of a factor 2^¼ from a minute on."""
+        if not self.labels or max(self.labels)[3] == 3:
+            return None
+        _, at, _, label = max(self.labels)
+        minutes = max(at - self.time(), 1) / 60_000
+        return self.time() // GENERATION, label, max(math.floor(4 * math.log2(minutes)), 0)
+
     def cell(self) -> tuple[int, tuple] | None:
         time, segment = min(self.votes) if self.votes else (min(self.asked), "")
         revision = min(self.live) if self.live else min(self.shadow) if self.shadow else 0
@@ -39,7 +51,7 @@ class Request:
 
 
 def recount(votes_log: dict, labels_log: dict) -> dict:
-    """{"cells": Counter of (bucket, cell), "positions": Counter of (bucket, name), "pending": n}"""
+    """{"cells": of (bucket, cell), "positions": of (bucket, name), "pending": n, "delays": of delays}"""
     covered: set[tuple] = set()
     positions: Counter = Counter()
     requests: dict[tuple[str, int], Request] = {}
@@ -99,4 +111,5 @@ def recount(votes_log: dict, labels_log: dict) -> dict:
         else:
             floating[label.request_id + f"|{label.labelled_at // GENERATION}"] = 1
     cells = Counter(cell for request in requests.values() if (cell := request.cell()))
-    return {"cells": cells, "positions": +positions, "pending": len(floating)}
+    delays = Counter(delay for request in requests.values() if (delay := request.delay()))
+    return {"cells": cells, "positions": +positions, "pending": len(floating), "delays": delays}

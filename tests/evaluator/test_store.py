@@ -81,6 +81,7 @@ async def observe(store: Store) -> dict:
     """What a reader finds, in the words of the recount."""
     cells: Counter = Counter()
     positions: Counter = Counter()
+    delays: Counter = Counter()
     pending = 0
     for shard in store.shards:
         answer = await store.read(shard)
@@ -99,7 +100,9 @@ async def observe(store: Store) -> dict:
                 yes, no, segment, revision, state = unpacker
                 key = (_names(yes, slots), _names(no, slots), segment.decode(), revision, state % 4)
                 cells[bucket, (*key, bool(state & 4), bool(state & 8))] += int(count)
-    return {"cells": cells, "positions": positions, "pending": pending}
+        for i in range(0, len(answer[9]), 2):
+            delays[tuple(map(int, answer[9][i].split(b"|")))] += int(answer[9][i + 1])
+    return {"cells": cells, "positions": positions, "pending": pending, "delays": delays}
 
 
 def _names(mask: bytes, slots: dict[int, str]) -> frozenset[str]:
@@ -189,6 +192,7 @@ async def storm(url: str, seed: int, members: int, shards: int) -> None:
     assert found["cells"] == wanted["cells"]
     assert found["positions"] == wanted["positions"]
     assert found["pending"] == wanted["pending"]
+    assert found["delays"] == wanted["delays"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -257,7 +261,8 @@ def test_expiry_drops_whole_generations_and_what_comes_later_is_late(valkey, lay
         assert await store.apply(0, update) is None
         assert (await observe(store))["pending"] == 1
         assert await store.expire(0, 1) == 1
-        assert await observe(store) == {"cells": Counter(), "positions": Counter(), "pending": 0}
+        nothing: dict = {"cells": Counter(), "positions": Counter(), "pending": 0, "delays": Counter()}
+        assert await observe(store) == nothing
         update, state = fold_labels(
             state, 0, "labels:0", [(2, labels[0]), (3, labels[1])], 2, 4, layout, drained=False, keep=4
         )
