@@ -9,9 +9,11 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from aiokafka.structs import TopicPartition
 from redis.asyncio import Redis as Client
 
 from bench.hosts import cores
@@ -129,7 +131,8 @@ async def baseline(client: Client, traffic: Traffic) -> float:
 
 def record_of(kind: str, offset: int, value: bytes) -> LightRecord:
     """A record as the consumer gives it."""
-    return LightRecord(f"bench.{kind}", 0, offset, LOGGED, None, value, ())
+    inner = SimpleNamespace(offset=offset, key=None, headers=())
+    return LightRecord(value, LOGGED, TopicPartition(f"bench.{kind}", 0), inner)
 
 
 async def product(client: Client, traffic: Traffic) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -10,15 +11,22 @@ from aiokafka.consumer import fetcher
 
 
 class LightRecord(msgspec.Struct, gc=False):
-    """What aiokafka's ConsumerRecord holds, under the same names, at a fifth of its cost."""
+    """What aiokafka's ConsumerRecord holds, under the same names, at a fifth of its cost.
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int | None
-    key: bytes | None
+    Everybody looks at the value and the timestamp (epoch ms); the rest is fetched from `inner`, aiokafka's
+    own view of the record in its batch, when somebody asks. `place` is the partition.
+    """
+
     value: bytes | None
-    headers: Any
+    timestamp: int | None
+    place: Any
+    inner: Any
+
+    topic = property(attrgetter("place.topic"))
+    partition = property(attrgetter("place.partition"))
+    offset = property(attrgetter("inner.offset"))
+    key = property(attrgetter("inner.key"))
+    headers = property(attrgetter("inner.headers"))
 
     @property
     def serialized_key_size(self) -> int:
@@ -34,9 +42,7 @@ class LightRecord(msgspec.Struct, gc=False):
 def _record(self: Any, tp: Any, record: Any) -> Any:
     if self._key_deserializer or self._value_deserializer:
         return _plain_record(self, tp, record)
-    return LightRecord(
-        tp[0], tp[1], record.offset, record.timestamp, record.key, record.value, record.headers
-    )
+    return LightRecord(record.value, record.timestamp, tp, record)
 
 
 def _getall(self: Any, max_records: int | None = None) -> list[Any]:

@@ -247,7 +247,10 @@ def _column(kind: str, cells: tuple[Any, ...]) -> tuple[NDArray[Any], NDArray[np
     """What `column` answers, without a look at every cell: None becomes NaN, and JSON has no NaN."""
     if kind not in ("float", "bool"):
         return column(kind, list(cells))
-    array = np.array(cells, dtype=np.float64)
+    try:
+        array = np.fromiter(cells, np.float64, len(cells))
+    except TypeError:  # there is a None
+        array = np.array(cells, dtype=np.float64)
     mask: NDArray[np.bool_] | None = np.isnan(array)
     if mask is not None and not mask.any():
         mask = None
