@@ -64,7 +64,8 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
             window = None
             if cells is not None and end is not None and end >= suite.bucket:
                 end -= end % suite.bucket
-                window = evaluate(cells, live, end - length, end, suite.bucket)
+                silent = matured if suite.labels.missing_is_negative else None
+                window = evaluate(cells, live, end - length, end, suite.bucket, silent)
             views.append(_window(suite, name, view, window, marks, verdicts))
     return {
         "schema": SCHEMA,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.cells import ANCHORED, ANSWERED, LABEL, STATES, Cells
+from streams.labels import NEGATIVE
 
 Mask = NDArray[np.bool_]
 
@@ -75,18 +76,28 @@ class Window:
     members: list[MemberFigures]
 
 
-def evaluate(cells: Cells, live: Sequence[str], start: int, end: int, bucket_ms: int) -> Window:
+def evaluate(
+    cells: Cells, live: Sequence[str], start: int, end: int, bucket_ms: int, silent_before: int | None = None
+) -> Window:
     """The figures of the window [start, end), both bucket boundaries in ms, for the suite `live`.
 
     `unique` of a live member: it alone of the live ones says True; of any other member: it does and no
-    live one does. Raises KeyError for a live member that is not among `cells.ids`.
+    live one does. Where no label means negative, requests without one in buckets before `silent_before` (ms)
+    count as negative. Raises KeyError for a live member that is not among `cells.ids`.
     """
-    return _Evaluation(cells, live, start, end, bucket_ms).window()
+    return _Evaluation(cells, live, start, end, bucket_ms, silent_before).window()
 
 
 class _Evaluation:
-    def __init__(self, cells: Cells, live: Sequence[str], start: int, end: int, bucket_ms: int) -> None:
+    def __init__(
+        self, cells: Cells, live: Sequence[str], start: int, end: int, bucket_ms: int, silent: int | None
+    ) -> None:
         self.cells, self.start, self.end, self.bucket_ms = cells, start, end, bucket_ms
+        self.silent: Mask = (
+            np.zeros(len(cells.starts), dtype=np.bool_) if silent is None else cells.starts < silent
+        )
+        unanswered = self.silent[cells.bucket] & (cells.state & LABEL == 0)
+        self.state = np.where(unanswered, cells.state + NEGATIVE + ANCHORED, cells.state)
         column = {name: i for i, name in enumerate(cells.ids)}
         self.live = np.array([column[name] for name in live], dtype=np.int64)
         self.inside: Mask = (cells.starts >= start) & (cells.starts < end)
@@ -105,7 +116,7 @@ class _Evaluation:
             cells = self.cells
             keep = (buckets & self.inside)[cells.bucket]
             flat: NDArray[np.float64] = np.bincount(
-                cells.pattern[keep] * STATES + cells.state[keep],
+                cells.pattern[keep] * STATES + self.state[keep],
                 weights=cells.count[keep],
                 minlength=len(cells.yes) * STATES,
             ).astype(np.float64)
@@ -132,8 +143,13 @@ class _Evaluation:
         table, known = self.table(buckets), self.known(buckets)
         fired = np.any(cells.yes[:, self.live], axis=1)
         flagged, missed = _count(table[fired].sum(axis=0)), _count(table[~fired].sum(axis=0))
-        volume = int(cells.volume[buckets & self.inside].sum())
-        unflagged = Count(volume - (flagged.n or 0), missed.positive, missed.negative)
+        inside = buckets & self.inside
+        volume = int(cells.volume[inside].sum())
+        # Requests that nobody flagged or labelled have no record: they are what the volume leaves.
+        silent = inside & self.silent
+        recorded = int(cells.count[silent[cells.bucket]].sum())
+        unseen = max(int(cells.volume[silent].sum()) - recorded, 0)
+        unflagged = Count(volume - (flagged.n or 0), missed.positive, (missed.negative or 0) + unseen)
         everything = self.table(np.ones_like(self.inside)).sum(axis=0)
         return Window(
             self.start,

@@ -121,3 +121,15 @@ def test_an_empty_store_has_counts_of_zero_and_no_ratios():
 def test_an_undefined_ratio_is_none_never_zero(part, whole, expected):
     """0 / 0 says nothing; 0 / 4 does."""
     assert ratio(part, whole) == expected
+
+
+def test_where_no_label_means_negative_the_silent_ones_are_once_their_time_is_over():
+    """Mature buckets only, requests without any record included; what is labelled stays as it is."""
+    bucket = Bucket(0, [(1, 0, "", 1)] * 3, np.array([0, 5, 6]), np.array([4, 2, 1]), 20, {"a": 20}, {}, {})
+    later = Bucket(BUCKET, [(1, 0, "", 1)], np.array([0]), np.array([3]), 5, {"a": 5}, {}, {})
+    cells = join([({"a": 0}, [bucket, later])], ["a"])
+    plain = evaluate(cells, ["a"], 0, 2 * BUCKET, BUCKET)
+    assert (plain.flagged, plain.unflagged) == (Count(10, 2, 1), Count(15, 0, 0))
+    silent = evaluate(cells, ["a"], 0, 2 * BUCKET, BUCKET, silent_before=BUCKET)
+    assert (silent.flagged, silent.unflagged) == (Count(10, 2, 5), Count(15, 0, 13))
+    assert silent.members[0].unique == Count(10, 2, 5)
