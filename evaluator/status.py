@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from evaluator.decline import declines
 from evaluator.evidence.maturity import Horizon
 from evaluator.evidence.maturity import horizon as measure_horizon
 from evaluator.history import History
@@ -58,6 +60,9 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     if cells is not None and watermark is not None and through is not None and matured is not None:
         moment = Moment(matured, watermark, through, horizon, max(history.revision, 1))
         verdicts = judge_suite(cells, suite, moment)
+        for name, decline in declines(cells, suite, matured).items():
+            if decline:
+                verdicts[name] = replace(verdicts[name], decay=decline.document())
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):

@@ -133,6 +133,15 @@ class EvaluatorMetrics:
             [*at, "state"],
             **on,
         )
+        self.verdict = Gauge(
+            "chorus_member_verdict", "1 for the state of the member's verdict.", ["member", "state"], **on
+        )
+        self.e_value = Gauge(
+            "chorus_member_e_value", "Evidence for the claim that the verdict is about.", ["member"], **on
+        )
+        self.declining = Gauge(
+            "chorus_member_declining", "1 while a live member is worse than its own past.", ["member"], **on
+        )
         self._series: dict[Gauge, set[tuple[str, ...]]] = {}
         for gauge in (self.watermark, self.delay, self.labels_through):
             set_optional(gauge, None)
@@ -141,10 +150,16 @@ class EvaluatorMetrics:
         """Take the contribution of every member from a status document (docs/status.md)."""
         seen: dict[Gauge, dict[tuple[str, ...], float]] = {
             self.requests: {}, self.precision: {}, self.scored: {},
+            self.verdict: {}, self.e_value: {}, self.declining: {},
         }  # fmt: skip
         for window in status["windows"]:
             for member in window["members"]:
                 at = (member["id"], member["stage"], window["name"], window["view"])
+                if verdict := member.get("verdict"):
+                    seen[self.verdict][member["id"], verdict["state"]] = 1
+                    seen[self.declining][(member["id"],)] = int(verdict["decay"] is not None)
+                    if verdict["e_value"] is not None:
+                        seen[self.e_value][(member["id"],)] = verdict["e_value"]
                 for state in ("scored", "abstained", "errors"):
                     if member.get(state) is not None:
                         seen[self.scored][(*at, state)] = member[state]
