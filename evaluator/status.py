@@ -58,9 +58,12 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     cells = history.cells(ids) if ends else None
     verdicts: dict[str, Verdict] = {}
     if cells is not None and watermark is not None and through is not None and matured is not None:
-        moment = Moment(matured, watermark, through, horizon, max(history.revision, 1))
+        # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
+        known = suite.labels.horizon != "auto" or measured.source != "few_labels"
+        settled = matured if known else 0
+        moment = Moment(settled, watermark, through, horizon, max(history.revision, 1))
         verdicts = judge_suite(cells, suite, moment)
-        for name, decline in declines(cells, suite, matured).items():
+        for name, decline in declines(cells, suite, settled).items():
             if decline:
                 verdicts[name] = replace(verdicts[name], decay=decline.document())
     views = []
