@@ -152,8 +152,11 @@ class Up:
 
             waiting: asyncio.Future[Any] = asyncio.ensure_future(until(ready))
             both: set[asyncio.Future[Any]] = {waiting, self.failed}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
         if self.failed.done():
             raise ChorusError(self.failed.result())
 

@@ -77,13 +77,14 @@ async def _run(
         return 0
     await broker
     service = make_service()
-    folder = TemporaryDirectory(
-        prefix="chorus-"
-    )  # Faust makes one of its own in the current folder otherwise
+    # Faust makes one in the current folder otherwise. It is not used once the app has started, and must not
+    # outlive a process that is killed.
+    folder = TemporaryDirectory(prefix="chorus-")
     app = _make_app(role, suite, settings, service, metrics, folder.name)
     crashed = asyncio.create_task(_crashed(service, app))
     try:
         await app.start()
+        folder.cleanup()
         await app.add_runtime_dependency(service)
         log.info("%s of suite %s answers on http://%s:%s", role, suite.name, *address(app))
         await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)

@@ -238,6 +238,15 @@ def test_a_broker_that_is_not_there_is_waited_for(suite):
         assert running.events == []
 
 
+def test_ctrl_c_while_it_comes_up(suite):
+    """It ends as quietly as later, and nothing is left."""
+    with up(suite, "--shadow-hosts", "0") as running:
+        until(lambda: "answers on" in running.said, lambda: running.said)
+        assert running.end(signal.SIGTERM, within=10) == 0
+        assert "Traceback" not in running.said
+        assert "ERROR" not in running.said
+
+
 def test_a_second_ctrl_c_kills(suite):
     """What hangs does not hold it up: twice is at once."""
     with up(suite, "--shadow-hosts", "0") as running:

@@ -11,6 +11,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from tests.streams.brokers import embedded_broker, free_port
 
@@ -105,6 +108,16 @@ def test_web_server_and_stop() -> None:
         assert "chorus_requests_scored_total 3.0" in text
         code, seconds = running.end()
         assert (code, seconds < 3) == (0, True)
+
+
+def test_kill_9_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays on disk of a process that had no chance to tidy up."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with embedded_broker() as broker, worker(broker.servers) as running:
+        running.until("answers on")
+        running.process.kill()
+        running.process.wait(20)
+        assert not list(tmp_path.iterdir())
 
 
 def test_not_ready() -> None:
