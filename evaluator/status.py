@@ -10,9 +10,11 @@ from evaluator.evidence.maturity import Horizon
 from evaluator.evidence.maturity import horizon as measure_horizon
 from evaluator.history import History
 from evaluator.judgement import Moment, judge_suite
+from evaluator.store import differs
 from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
 from streams.connect import ping_redis, redis_client
+from streams.errors import StoreError
 from streams.labels import NEGATIVE, POSITIVE
 from streams.records import SUITE
 from streams.settings import Settings
@@ -44,8 +46,13 @@ def horizon_of(suite: Suite, history: History, through: int | None) -> Horizon:
     return measure_horizon(history.delays(), through, floor_ms=floor, outcomes=outcomes)
 
 
-def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True) -> dict[str, Any]:
-    """The status document from a picture of the store. Instants in epoch ms; None is undefined."""
+def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
+    """The status document from a picture of the store. Instants in epoch ms; None is undefined.
+
+    Raises StoreError where the store's buckets are not the suite file's: windows would end within them.
+    """
+    if history.layout is not None and history.layout.bucket != suite.bucket:
+        raise StoreError(differs("bucket", history.layout.bucket, suite.bucket))
     ids = list(suite.members)
     live = suite.live
     marks = {name: history.watermark(name) for name in ids}
@@ -54,7 +61,7 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     measured = horizon_of(suite, history, through)
     horizon = measured.ms
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
-    ends = [end for end in (watermark, matured) if end is not None and windows]
+    ends = [end for end in (watermark, matured) if end is not None]
     cells = history.cells(ids) if ends else None
     verdicts: dict[str, Verdict] = {}
     if cells is not None and watermark is not None and through is not None and matured is not None:
