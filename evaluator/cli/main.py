@@ -219,6 +219,32 @@ def status(
 
 
 @app.command(group=LOOKING)
+def what_if(
+    *,
+    suite: SuiteFile,
+    redis_url: RedisUrl = None,
+    add: Annotated[list[str] | None, Parameter(help="A member to add; may be given again.")] = None,
+    drop: Annotated[list[str] | None, Parameter(help="A live member to drop; may be given again.")] = None,
+    window: Annotated[
+        str | None, Parameter(help="Which window; the last one of the suite file by default.")
+    ] = None,
+    view: View = "latest",
+    json: Json = False,
+) -> int:
+    """What another suite would have done, from what is stored: exact, for any members, at once."""
+    from evaluator.cli.whatif import read_what_if, resolve, show
+
+    declared, settings = _open(suite, None, redis_url)
+    added, dropped = resolve(declared, add or []), resolve(declared, drop or [])
+    document = asyncio.run(read_what_if(declared, settings, added, dropped, window, view))
+    if json:
+        print(jsonlib.dumps(document))
+    else:
+        show(document)
+    return 0
+
+
+@app.command(group=LOOKING)
 def watch(
     *,
     suite: SuiteFile,
