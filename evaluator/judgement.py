@@ -57,6 +57,7 @@ def judge_suite(cells: Cells, suite: Suite, moment: Moment) -> dict[str, Verdict
         moment.matured,
         suite.bucket if by_label else policy.block,
         missing_is_negative=suite.labels.missing_is_negative,
+        holds_out=suite.holdout > 0,
     )
     court = _Court(tables, suite, moment, by_label=by_label)
     return court.shadows() | court.members()

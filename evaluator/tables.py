@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.cells import LABEL, Cells
+from evaluator.cells import ANSWERED, HELD, LABEL, Cells
 from evaluator.evidence.bets import Blocks
-from evaluator.evidence.classes import Strata, classes
+from evaluator.evidence.classes import Strata, classes, hold_out
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,9 +27,10 @@ WORST = {"promote": (0.0, 1.0), "flag": (1.0, 0.0)}
 class BlockTables:
     """Requests per pattern and block.
 
-    yes: bool[P, M] over `ids`; n, s, f: float64[P, D] requests, labelled positives and negatives; starts:
-    int64[D] block starts in ms; whole: bool[D, M], the member has scored all of the block; group: int64[P],
-    the sampling class of each pattern; block: its length in ms.
+    yes: bool[P, M] over `ids`; n, s, f: float64[P, D] requests, labelled positives and negatives (in a suite
+    that holds out, among requests that were not acted on); starts: int64[D] block starts in ms; whole:
+    bool[D, M], the member has scored all of the block; group: int64[P], the sampling class of each pattern;
+    block: its length in ms.
     """
 
     ids: list[str]
@@ -44,11 +45,19 @@ class BlockTables:
 
 
 def block_tables(
-    cells: Cells, live: Sequence[str], end: int, block: int, *, missing_is_negative: bool = False
+    cells: Cells,
+    live: Sequence[str],
+    end: int,
+    block: int,
+    *,
+    missing_is_negative: bool = False,
+    holds_out: bool = False,
 ) -> BlockTables:
     """The blocks of `block` ms that end at `end` (ms) or before it, from the first request on.
 
     `missing_is_negative`: a request without a label counts as negative, its time for one being over.
+    `holds_out`: the suite holds out a share of what it flags. Acting may destroy or distort a label, so then
+    labels of requests that were acted on are not used: those that were let through speak for their pattern.
     """
     inside = cells.starts < end - end % block
     numbers = cells.starts // block
@@ -62,25 +71,33 @@ def block_tables(
     patterns = len(cells.yes)
     keep = inside[cells.bucket]
     at = cells.pattern[keep] * max(days, 1) + row[cells.bucket[keep]]
-    label, count = cells.state[keep] & LABEL, cells.count[keep]
+    state, count = cells.state[keep], cells.count[keep]
+    label = state & LABEL
 
     def table(chosen: Mask) -> Floats:
         flat = np.bincount(at[chosen], count[chosen], patterns * max(days, 1))
         return flat.reshape(patterns, max(days, 1))[:, :days].astype(np.float64)
 
-    n, s, f = table(np.ones(len(at), dtype=np.bool_)), table(label == 1), table(label == 2)
-    if missing_is_negative:
-        f = n - s
+    def strata(chosen: Mask) -> Strata:
+        n, s, f = table(chosen), table(chosen & (label == 1)), table(chosen & (label == 2))
+        revision = np.asarray(cells.revision, dtype=np.int64)
+        return Strata(cells.yes, n, s, n - s if missing_is_negative else f, revision)
+
     column = {name: i for i, name in enumerate(cells.ids)}
     fired = np.any(cells.yes[:, [column[name] for name in live]], axis=1)
-    strata = Strata(cells.yes, n, s, f, np.asarray(cells.revision, dtype=np.int64))
-    group = classes(strata, fired[:, None]) if patterns else np.zeros(0, dtype=np.int64)
+    if holds_out:
+        acted = state & ANSWERED > 0
+        touched = np.bincount(cells.pattern[keep], state & (ANSWERED | HELD), patterns) > 0
+        found = hold_out(strata(acted), strata(~acted), fired | touched)
+    else:
+        found = strata(np.ones(len(at), dtype=np.bool_))
+    group = classes(found, fired[:, None]) if patterns else np.zeros(0, dtype=np.int64)
     return BlockTables(
         cells.ids,
         cells.yes,
-        n,
-        s,
-        f,
+        found.n,
+        found.s,
+        found.f,
         (first + np.arange(days, dtype=np.int64)) * block,
         scored >= volume[:, None],
         group,
