@@ -21,6 +21,7 @@ b:<bucket>     hash   ``h`` + (true, abstain, segment, revision, state) → requ
                       ``s``, ``a``, ``e`` + member id → positions scored, abstained, failed
 delays         hash   ``generation|label|bin`` → labels that came so long after their request
 sources        hash   label source → the number that stands for it in records
+announced      hash   ``member|verdict``, ``member|decay`` → what was last put on `alerts` (shard 0 only)
 counters       hash   late, gaps, gap_records, expired_labels
 horizon        string the oldest generation that is kept
 ============== ====== ==================================================================================

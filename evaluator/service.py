@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
+from evaluator.announce import changes
+from evaluator.frozen import frozen_counts
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
 from evaluator.status import status_of
@@ -245,15 +249,16 @@ class EvaluatorService(Service):
         while not self.should_stop:
             try:
                 if await self.history.refresh():
-                    await self._expire()
-                    self._show()
-            except Unavailable:
+                    status = status_of(self.suite, self.history, self.settings.host.leap)
+                    await self._expire(status)
+                    self._show(status)
+                    await self._announce(status)
+            except (Unavailable, KafkaError):
                 pass  # the other task says so
             await self.sleep(_LOOK)
 
-    async def _expire(self) -> None:
+    async def _expire(self, status: Mapping[str, Any]) -> None:
         """Time is the least of the live members' watermarks and of what the labels have come to."""
-        status = status_of(self.suite, self.history, self.settings.host.leap, windows=False)
         times = [status["watermark"], status["labels_through"]]
         if None in times:
             return
@@ -263,8 +268,27 @@ class EvaluatorService(Service):
             if keep > 0 and (dropped := await self.store.expire(shard, keep)):
                 log.info("dropped %d generations of shard %d: event time has passed them", dropped, shard)
 
-    def _show(self) -> None:
-        status = status_of(self.suite, self.history, self.settings.host.leap)
+    async def _announce(self, status: Mapping[str, Any]) -> None:
+        """Put new verdicts on `alerts`; first there, then into Redis: twice is harmless, never is not."""
+        members = status["windows"][0]["members"] if status["windows"] else []
+        verdicts = {member["id"]: member["verdict"] for member in members if member["verdict"]}
+        if not verdicts or status["watermark"] is None or self._producer is None:
+            return
+        before = await self.store.announced()
+        suite, block = self.suite, self.suite.policy.block
+        args = (suite.name, status["watermark"], verdicts, before, block)
+        due = {event["subject"] for _, _, event in changes(*args, {})}
+        if not due:
+            return
+        matured = status["labels_through"] - status["horizon"]
+        counts = frozen_counts(self.history.cells(list(suite.members)), suite, matured, due)
+        for key, now, event in changes(*args, counts):
+            value = json.dumps(event).encode()
+            await self._producer.send_and_wait(self.topics.alerts, value, key=event["subject"].encode())
+            await self.store.announce(key, now)
+            log.warning("%s: %s is %s", event["type"], event["subject"], event["data"]["status"])
+
+    def _show(self, status: Mapping[str, Any]) -> None:
         metrics, counters = self.metrics, status["counters"]
         watermark, through = status["watermark"], status["labels_through"]
         set_optional(metrics.watermark, None if watermark is None else watermark / 1000)

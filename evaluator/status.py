@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from evaluator.bands import Dispersions, add_estimates, add_intervals, dispersions
+from evaluator.cells import Cells
 from evaluator.decline import declines
 from evaluator.evidence.maturity import Horizon
 from evaluator.evidence.maturity import horizon as measure_horizon
 from evaluator.history import History
 from evaluator.judgement import Moment, judge_suite
+from evaluator.store import differs
 from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
 from streams.connect import ping_redis, redis_client
+from streams.errors import StoreError
 from streams.labels import NEGATIVE, POSITIVE
 from streams.records import SUITE
 from streams.settings import Settings
 from streams.suite import Suite
 
 SCHEMA = 1
-_NOTHING = {"n": None, "positive": None, "negative": None, "unlabelled": None, "precision": None}
+_NOTHING = {
+    "n": None,
+    "positive": None,
+    "negative": None,
+    "unlabelled": None,
+    "precision": None,
+    "interval": None,
+    "estimate": None,
+}
 
 
 async def read_status(suite: Suite, settings: Settings) -> dict[str, Any]:
@@ -44,8 +56,13 @@ def horizon_of(suite: Suite, history: History, through: int | None) -> Horizon:
     return measure_horizon(history.delays(), through, floor_ms=floor, outcomes=outcomes)
 
 
-def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True) -> dict[str, Any]:
-    """The status document from a picture of the store. Instants in epoch ms; None is undefined."""
+def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
+    """The status document from a picture of the store. Instants in epoch ms; None is undefined.
+
+    Raises StoreError where the store's buckets are not the suite file's: windows would end within them.
+    """
+    if history.layout is not None and history.layout.bucket != suite.bucket:
+        raise StoreError(differs("bucket", history.layout.bucket, suite.bucket))
     ids = list(suite.members)
     live = suite.live
     marks = {name: history.watermark(name) for name in ids}
@@ -54,18 +71,14 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
     measured = horizon_of(suite, history, through)
     horizon = measured.ms
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
-    ends = [end for end in (watermark, matured) if end is not None and windows]
+    ends = [end for end in (watermark, matured) if end is not None]
     cells = history.cells(ids) if ends else None
-    verdicts: dict[str, Verdict] = {}
+    found = Judgement({}, Dispersions(1.0, {}, {}))
     if cells is not None and watermark is not None and through is not None and matured is not None:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
-        settled = matured if known else 0
-        moment = Moment(settled, watermark, through, horizon, max(history.revision, 1))
-        verdicts = judge_suite(cells, suite, moment)
-        for name, decline in declines(cells, suite, settled).items():
-            if decline:
-                verdicts[name] = replace(verdicts[name], decay=decline.document())
+        moment = Moment(matured if known else 0, watermark, through, horizon, max(history.revision, 1))
+        found = history.remember(moment.matured, lambda: _judgement(cells, suite, moment))
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):
@@ -74,7 +87,11 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
                 end -= end % suite.bucket
                 silent = matured if suite.labels.missing_is_negative else None
                 window = evaluate(cells, live, end - length, end, suite.bucket, silent)
-            views.append(_window(suite, name, view, window, marks, verdicts))
+            document = _window(suite, name, view, window, marks, found.verdicts)
+            if cells is not None and through is not None and matured is not None and view == "latest":
+                add_estimates(document, cells, suite, history.delays(), through, matured)
+            views.append(document)
+    add_intervals(views, found.dispersions)
     return {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -86,6 +103,22 @@ def status_of(suite: Suite, history: History, leap: int, *, windows: bool = True
         "windows": views,
         "counters": dict(history.counters()),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is computed from all of the history, not from a window of it."""
+
+    verdicts: dict[str, Verdict]
+    dispersions: Dispersions
+
+
+def _judgement(cells: Cells, suite: Suite, moment: Moment) -> Judgement:
+    verdicts = judge_suite(cells, suite, moment)
+    for name, decline in declines(cells, suite, moment.matured).items():
+        if decline:
+            verdicts[name] = replace(verdicts[name], decay=decline.document())
+    return Judgement(verdicts, dispersions(cells, suite, moment.matured))
 
 
 def _watermark(suite: Suite, history: History, marks: dict[str, int | None]) -> int | None:
@@ -152,6 +185,8 @@ def _count(count: Count | None) -> dict[str, Any]:
         "negative": count.negative,
         "unlabelled": count.unlabelled,
         "precision": count.precision,
+        "interval": None,
+        "estimate": None,
     }
 
 

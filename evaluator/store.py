@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 from redis.exceptions import NoScriptError, RedisError
 
+from evaluator.announce import Announced
 from evaluator.fold import Layout, ShardState, Update
 from evaluator.keys import meta_key, shard_prefix
 from streams.connect import RedisClient
@@ -102,6 +103,21 @@ class Store:
         prefix = self.prefix(shard)
         return int(await EXPIRE(self.client, prefix + "horizon", prefix, keep, self.layout.generation))
 
+    async def announced(self) -> dict[str, Announced]:
+        """What has been announced last, by condition. Raises Unavailable."""
+        try:
+            found = await self.client.hgetall(self.prefix(0) + "announced")
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Redis did not answer: {error}") from error
+        return {key.decode(): Announced.unpack(value) for key, value in found.items()}
+
+    async def announce(self, key: str, now: Announced) -> None:
+        """Note that a condition has been announced. Raises Unavailable."""
+        try:
+            await self.client.hset(self.prefix(0) + "announced", key, now.pack())
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Redis did not answer: {error}") from error
+
     async def wipe(self) -> None:
         """Forget everything; running evaluators notice, and fold it anew from the log."""
         for shard in self.shards:
@@ -137,10 +153,11 @@ async def ensure_meta(client: RedisClient, suite: str, layout: Layout) -> None:
         raise Unavailable(f"Redis did not answer: {error}") from error
     for name, value in wanted.items():
         if stands.get(name, value) != value:
-            raise StoreError(_differs(name, stands[name], value))
+            raise StoreError(differs(name, stands[name], value))
 
 
-def _differs(name: str, stands: int, wanted: int) -> str:
+def differs(name: str, stands: int, wanted: int) -> str:
+    """What is said where the store's layout is not the one wanted."""
     show = format_duration if name in ("bucket", "generation") else str
     return (
         f"the store was made with {name} {show(stands)}, not {show(wanted)}: "
