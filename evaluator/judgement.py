@@ -97,7 +97,9 @@ class _Court:
         usable = self.usable(names)
         own: Mask = t.yes[:, columns] & ~self.fired[:, None]
         mine, whole = sets(t, own), sets(t, self.fired[:, None])
-        gain, rest = compare(mine, whole, usable, "promote"), compare(mine, whole, usable, "flag")
+        gain, rest = (
+            compare(mine, whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
+        )
         evidence = [self._promote(name, k, gain, usable) for k, name in enumerate(names)]
         called = [self.suite.members[name].name for name in names]
         versions = [called.count(each) for each in called]
@@ -144,7 +146,7 @@ class _Court:
         own: Mask = t.yes[:, self.live] & (firing == 1)[:, None]
         rest: Mask = self.fired[:, None] & ~own
         mine = sets(t, own)
-        sides = compare(mine, sets(t, rest), usable, "flag")
+        sides = compare(mine, sets(t, rest), usable, "flag", by_label=self.by_label)
         evidence = self._flag(sides)
         alpha = policy.alpha / len(names) / math.exp(self.penalty())
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)

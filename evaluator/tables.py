@@ -139,9 +139,13 @@ class Sets:
         never = np.where(self.marked.sum(axis=2) > 0, 0.0, self.n.sum(axis=2)).sum(axis=1)
         return np.asarray(np.divide(never, total, out=np.zeros(len(total)), where=total > 0))
 
-    def side(self, worst: float) -> tuple[Floats, Floats, Floats]:
+    def side(self, worst: float, *, by_label: bool = False) -> tuple[Floats, Floats, Floats]:
         """float64[K, D] each: post-stratified precision (nan without any label), with classes without labels
-        in a block at `worst`; and Σ N p̂ and Σ N over the classes that have labels there."""
+        in a block at `worst`; and Σ N p̂ and Σ N over the classes that have labels there.
+
+        by_label: these two as of so many labels as they are worth, (Σ N)² / Σ N²/n (Kish, "Survey sampling",
+        1965): just the labels where there is one class. Requests without a label are no evidence.
+        """
         known = self.marked > 0
         p = np.divide(self.s, self.marked, out=np.full(self.s.shape, worst), where=known)
         requests = self.requests
@@ -153,7 +157,12 @@ class Sets:
             where=some & (requests > 0),
         )
         weight = np.where(known, self.n, 0.0)
-        return ratio, (weight * p).sum(axis=1), weight.sum(axis=1)
+        positives, total = (weight * p).sum(axis=1), weight.sum(axis=1)
+        if by_label:
+            spread = np.divide(weight**2, self.marked, out=np.zeros(weight.shape), where=known).sum(axis=1)
+            worth = np.divide(total, spread, out=np.zeros(total.shape), where=spread > 0)
+            positives, total = positives * worth, total * worth
+        return ratio, positives, total
 
 
 def sets(tables: BlockTables, select: Mask) -> Sets:
@@ -168,14 +177,17 @@ def sets(tables: BlockTables, select: Mask) -> Sets:
     return Sets(out[:, :, :days], out[:, :, days : 2 * days], out[:, :, 2 * days :])
 
 
-def compare(c: Sets, o: Sets, usable: Mask, claim: str) -> Blocks:
+def compare(c: Sets, o: Sets, usable: Mask, claim: str, *, by_label: bool = False) -> Blocks:
     """Blocks for the bets on `claim` ("promote", "flag") over the sides c and o; usable bool[D, K].
 
-    A block that is not usable has nan ratios and no counts: it is not bet on.
+    A block that is not usable has nan ratios and no counts: it is not bet on. by_label: counts that
+    are worth as much as their labels, see `Sets.side`.
     """
     worst_c, worst_o = WORST[claim]
     use = usable.T
-    (ratio_c, s_c, n_c), (ratio_o, s_o, n_o) = c.side(worst_c), o.side(worst_o)
+    (ratio_c, s_c, n_c), (ratio_o, s_o, n_o) = (
+        side.side(worst, by_label=by_label) for side, worst in ((c, worst_c), (o, worst_o))
+    )
     return Blocks(
         np.where(use, ratio_c, np.nan),
         np.where(use, ratio_o, np.nan),
