@@ -159,12 +159,14 @@ def _member(
     suite: Suite, name: str, figures: MemberFigures | None, mark: int | None, verdict: Verdict | None
 ) -> dict[str, Any]:
     spec = suite.members[name]
+    reached = 0 if mark is None else mark - mark % suite.bucket
     return {
         "id": name,
         "stage": spec.stage,
         "owner": spec.owner,
         "watermark": mark,
-        "covered": _intervals(figures.covered) if figures else [],
+        # A bucket without requests is covered by whoever has come that far, not by who never came.
+        "covered": _intervals(figures.covered, reached) if figures else [],
         "scored": figures.scored if figures else None,
         "abstained": figures.abstained if figures else None,
         "errors": figures.errors if figures else None,
@@ -190,5 +192,6 @@ def _count(count: Count | None) -> dict[str, Any]:
     }
 
 
-def _intervals(intervals: list[tuple[int, int]]) -> list[list[int]]:
-    return [[start, end] for start, end in intervals]
+def _intervals(intervals: list[tuple[int, int]], until: int | None = None) -> list[list[int]]:
+    cut = [[start, end if until is None else min(end, until)] for start, end in intervals]
+    return [[start, end] for start, end in cut if start < end]
