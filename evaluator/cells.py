@@ -10,9 +10,10 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-#: Parts of a cell's state: the label's code (0 none, 1 positive, 2 negative), and two bits.
-LABEL, ANCHORED, ANSWERED = 3, 4, 8
-STATES = 16
+#: Parts of a cell's state: the label's code (0 none, 1 positive, 2 negative), and three bits. ANSWERED: the
+#: suite acted on it; HELD: it would have, but let the request through on purpose.
+LABEL, ANCHORED, ANSWERED, HELD = 3, 4, 8, 16
+STATES = 32
 
 
 @dataclass(frozen=True, slots=True)

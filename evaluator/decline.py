@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.cells import Cells
+from evaluator.cells import ANCHORED, ANSWERED, LABEL, Cells
 from evaluator.evidence.confidence import dispersion
 from evaluator.evidence.decay import Period, detect, reason, reference
 from evaluator.whatif import histogram
@@ -50,8 +50,12 @@ def declines(cells: Cells, suite: Suite, matured: int) -> dict[str, Decline | No
     """For each live member the alarm that stands now: its unique precision has fallen; or None.
 
     Its past is what it did in its first 28 days; the detector is run over the mature buckets after that, with
-    labels counted for less where those of one day resemble each other.
+    labels counted for less where those of one day resemble each other. In a suite that holds out, only labels
+    of requests that were let through count.
     """
+    if suite.holdout > 0:
+        acted = cells.state & ANSWERED > 0
+        cells = replace(cells, state=np.where(acted, cells.state & ~(LABEL | ANCHORED), cells.state))
     live, out = suite.live, dict[str, Decline | None]()
     end = matured - matured % suite.bucket
     inside = cells.starts < end

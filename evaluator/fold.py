@@ -158,23 +158,23 @@ def _later(old: list[Any] | None, votes: Votes) -> list[Any]:
 
 
 class _Patterns:
-    """Distinct (true mask, abstain mask, segment, revision, answered, live), in slot space."""
+    """Distinct (true mask, abstain mask, segment, revision, answered, live, held out), in slot space."""
 
     def __init__(self, slots: dict[str, int]) -> None:
         self.slots = slots
         self.table: list[list[object]] = []
         self._index: dict[tuple[object, ...], int] = {}
 
-    def index(self, votes: Votes, true: int, abstain: int, segment: int) -> int:
+    def index(self, votes: Votes, true: int, abstain: int, segment: int, held: bool) -> int:
         live = votes.stage == "live"
         answered = bool(true & 1) and votes.members[0] == SUITE
         yes, no = self._mask(votes.members, true), self._mask(votes.members, abstain)
         parts = votes.segments[segment] if segment < len(votes.segments) else []
-        key = (yes, no, "\x1f".join(parts), votes.revision, answered, live)
+        key = (yes, no, "\x1f".join(parts), votes.revision, answered, live, held)
         found = self._index.get(key)
         if found is None:
             found = self._index[key] = len(self.table)
-            self.table.append([yes, no, key[2].encode(), votes.revision, answered, live])
+            self.table.append([yes, no, key[2].encode(), votes.revision, answered, live, held])
         return found
 
     def _mask(self, members: Sequence[str], bits: int) -> bytes:
@@ -248,7 +248,8 @@ def _hits(
         spread = np.repeat(np.array(votes.runs[2::3]), votes.runs[::3])
         segments = spread[np.array(votes.hits)].tolist()
     everything = all(mask is True for mask in new)
-    memo: dict[tuple[bytes, bytes, int, int], int] = {}
+    let_through = frozenset(votes.held)
+    memo: dict[tuple[bytes, bytes, int, int, bool], int] = {}
     true, abstain = votes.true, votes.abstain
     for i, position in enumerate(votes.hits):
         keep = -1
@@ -257,13 +258,14 @@ def _hits(
                 1 << m for m, mask in enumerate(new) if mask is True or (mask is not False and mask[position])
             )
         at = i * width
-        key = (true[at : at + width], abstain[at : at + width], segments[i] if segments else 0, keep)
+        held = position in let_through and bool(keep & 1)
+        key = (true[at : at + width], abstain[at : at + width], segments[i] if segments else 0, keep, held)
         pattern = memo.get(key)
         if pattern is None:
             bits = int.from_bytes(key[0], "little") & keep
             pattern = -1
             if bits & ~1 if votes.members[0] == SUITE else bits:
-                pattern = patterns.index(votes, bits, int.from_bytes(key[1], "little") & keep, key[2])
+                pattern = patterns.index(votes, bits, int.from_bytes(key[1], "little") & keep, key[2], held)
             memo[key] = pattern
         if pattern >= 0:
             yield votes.ids[i], votes.times[i], pattern

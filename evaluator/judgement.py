@@ -57,6 +57,7 @@ def judge_suite(cells: Cells, suite: Suite, moment: Moment) -> dict[str, Verdict
         moment.matured,
         suite.bucket if by_label else policy.block,
         missing_is_negative=suite.labels.missing_is_negative,
+        holds_out=suite.holdout > 0,
     )
     court = _Court(tables, suite, moment, by_label=by_label)
     return court.shadows() | court.members()
@@ -96,7 +97,9 @@ class _Court:
         usable = self.usable(names)
         own: Mask = t.yes[:, columns] & ~self.fired[:, None]
         mine, whole = sets(t, own), sets(t, self.fired[:, None])
-        gain, rest = compare(mine, whole, usable, "promote"), compare(mine, whole, usable, "flag")
+        gain, rest = (
+            compare(mine, whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
+        )
         evidence = [self._promote(name, k, gain, usable) for k, name in enumerate(names)]
         called = [self.suite.members[name].name for name in names]
         versions = [called.count(each) for each in called]
@@ -143,7 +146,7 @@ class _Court:
         own: Mask = t.yes[:, self.live] & (firing == 1)[:, None]
         rest: Mask = self.fired[:, None] & ~own
         mine = sets(t, own)
-        sides = compare(mine, sets(t, rest), usable, "flag")
+        sides = compare(mine, sets(t, rest), usable, "flag", by_label=self.by_label)
         evidence = self._flag(sides)
         alpha = policy.alpha / len(names) / math.exp(self.penalty())
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)

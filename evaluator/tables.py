@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.cells import LABEL, Cells
+from evaluator.cells import ANSWERED, HELD, LABEL, Cells
 from evaluator.evidence.bets import Blocks
-from evaluator.evidence.classes import Strata, classes
+from evaluator.evidence.classes import Strata, classes, hold_out
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,9 +27,10 @@ WORST = {"promote": (0.0, 1.0), "flag": (1.0, 0.0)}
 class BlockTables:
     """Requests per pattern and block.
 
-    yes: bool[P, M] over `ids`; n, s, f: float64[P, D] requests, labelled positives and negatives; starts:
-    int64[D] block starts in ms; whole: bool[D, M], the member has scored all of the block; group: int64[P],
-    the sampling class of each pattern; block: its length in ms.
+    yes: bool[P, M] over `ids`; n, s, f: float64[P, D] requests, labelled positives and negatives (in a suite
+    that holds out, among requests that were not acted on); starts: int64[D] block starts in ms; whole:
+    bool[D, M], the member has scored all of the block; group: int64[P], the sampling class of each pattern;
+    block: its length in ms.
     """
 
     ids: list[str]
@@ -44,11 +45,19 @@ class BlockTables:
 
 
 def block_tables(
-    cells: Cells, live: Sequence[str], end: int, block: int, *, missing_is_negative: bool = False
+    cells: Cells,
+    live: Sequence[str],
+    end: int,
+    block: int,
+    *,
+    missing_is_negative: bool = False,
+    holds_out: bool = False,
 ) -> BlockTables:
     """The blocks of `block` ms that end at `end` (ms) or before it, from the first request on.
 
     `missing_is_negative`: a request without a label counts as negative, its time for one being over.
+    `holds_out`: the suite holds out a share of what it flags. Acting may destroy or distort a label, so then
+    labels of requests that were acted on are not used: those that were let through speak for their pattern.
     """
     inside = cells.starts < end - end % block
     numbers = cells.starts // block
@@ -62,25 +71,33 @@ def block_tables(
     patterns = len(cells.yes)
     keep = inside[cells.bucket]
     at = cells.pattern[keep] * max(days, 1) + row[cells.bucket[keep]]
-    label, count = cells.state[keep] & LABEL, cells.count[keep]
+    state, count = cells.state[keep], cells.count[keep]
+    label = state & LABEL
 
     def table(chosen: Mask) -> Floats:
         flat = np.bincount(at[chosen], count[chosen], patterns * max(days, 1))
         return flat.reshape(patterns, max(days, 1))[:, :days].astype(np.float64)
 
-    n, s, f = table(np.ones(len(at), dtype=np.bool_)), table(label == 1), table(label == 2)
-    if missing_is_negative:
-        f = n - s
+    def strata(chosen: Mask) -> Strata:
+        n, s, f = table(chosen), table(chosen & (label == 1)), table(chosen & (label == 2))
+        revision = np.asarray(cells.revision, dtype=np.int64)
+        return Strata(cells.yes, n, s, n - s if missing_is_negative else f, revision)
+
     column = {name: i for i, name in enumerate(cells.ids)}
     fired = np.any(cells.yes[:, [column[name] for name in live]], axis=1)
-    strata = Strata(cells.yes, n, s, f, np.asarray(cells.revision, dtype=np.int64))
-    group = classes(strata, fired[:, None]) if patterns else np.zeros(0, dtype=np.int64)
+    if holds_out:
+        acted = state & ANSWERED > 0
+        touched = np.bincount(cells.pattern[keep], state & (ANSWERED | HELD), patterns) > 0
+        found = hold_out(strata(acted), strata(~acted), fired | touched)
+    else:
+        found = strata(np.ones(len(at), dtype=np.bool_))
+    group = classes(found, fired[:, None]) if patterns else np.zeros(0, dtype=np.int64)
     return BlockTables(
         cells.ids,
         cells.yes,
-        n,
-        s,
-        f,
+        found.n,
+        found.s,
+        found.f,
         (first + np.arange(days, dtype=np.int64)) * block,
         scored >= volume[:, None],
         group,
@@ -122,9 +139,13 @@ class Sets:
         never = np.where(self.marked.sum(axis=2) > 0, 0.0, self.n.sum(axis=2)).sum(axis=1)
         return np.asarray(np.divide(never, total, out=np.zeros(len(total)), where=total > 0))
 
-    def side(self, worst: float) -> tuple[Floats, Floats, Floats]:
+    def side(self, worst: float, *, by_label: bool = False) -> tuple[Floats, Floats, Floats]:
         """float64[K, D] each: post-stratified precision (nan without any label), with classes without labels
-        in a block at `worst`; and Σ N p̂ and Σ N over the classes that have labels there."""
+        in a block at `worst`; and Σ N p̂ and Σ N over the classes that have labels there.
+
+        by_label: these two as of so many labels as they are worth, (Σ N)² / Σ N²/n (Kish, "Survey sampling",
+        1965): just the labels where there is one class. Requests without a label are no evidence.
+        """
         known = self.marked > 0
         p = np.divide(self.s, self.marked, out=np.full(self.s.shape, worst), where=known)
         requests = self.requests
@@ -136,7 +157,12 @@ class Sets:
             where=some & (requests > 0),
         )
         weight = np.where(known, self.n, 0.0)
-        return ratio, (weight * p).sum(axis=1), weight.sum(axis=1)
+        positives, total = (weight * p).sum(axis=1), weight.sum(axis=1)
+        if by_label:
+            spread = np.divide(weight**2, self.marked, out=np.zeros(weight.shape), where=known).sum(axis=1)
+            worth = np.divide(total, spread, out=np.zeros(total.shape), where=spread > 0)
+            positives, total = positives * worth, total * worth
+        return ratio, positives, total
 
 
 def sets(tables: BlockTables, select: Mask) -> Sets:
@@ -151,14 +177,17 @@ def sets(tables: BlockTables, select: Mask) -> Sets:
     return Sets(out[:, :, :days], out[:, :, days : 2 * days], out[:, :, 2 * days :])
 
 
-def compare(c: Sets, o: Sets, usable: Mask, claim: str) -> Blocks:
+def compare(c: Sets, o: Sets, usable: Mask, claim: str, *, by_label: bool = False) -> Blocks:
     """Blocks for the bets on `claim` ("promote", "flag") over the sides c and o; usable bool[D, K].
 
-    A block that is not usable has nan ratios and no counts: it is not bet on.
+    A block that is not usable has nan ratios and no counts: it is not bet on. by_label: counts that
+    are worth as much as their labels, see `Sets.side`.
     """
     worst_c, worst_o = WORST[claim]
     use = usable.T
-    (ratio_c, s_c, n_c), (ratio_o, s_o, n_o) = c.side(worst_c), o.side(worst_o)
+    (ratio_c, s_c, n_c), (ratio_o, s_o, n_o) = (
+        side.side(worst, by_label=by_label) for side, worst in ((c, worst_c), (o, worst_o))
+    )
     return Blocks(
         np.where(use, ratio_c, np.nan),
         np.where(use, ratio_o, np.nan),

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluator.cells import ANCHORED, ANSWERED, LABEL, STATES, Cells
+from evaluator.cells import ANCHORED, ANSWERED, HELD, LABEL, Cells
 from streams.labels import NEGATIVE
 
 Mask = NDArray[np.bool_]
+
+#: The states that these figures tell apart: a request that was held out is one that was not answered True.
+STATES = HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,9 @@ class _Evaluation:
         self.silent: Mask = (
             np.zeros(len(cells.starts), dtype=np.bool_) if silent is None else cells.starts < silent
         )
-        unanswered = self.silent[cells.bucket] & (cells.state & LABEL == 0)
-        self.state = np.where(unanswered, cells.state + NEGATIVE + ANCHORED, cells.state)
+        unlabelled = self.silent[cells.bucket] & (cells.state & LABEL == 0)
+        state = cells.state & ~HELD
+        self.state = np.where(unlabelled, state + NEGATIVE + ANCHORED, state)
         column = {name: i for i, name in enumerate(cells.ids)}
         self.live = np.array([column[name] for name in live], dtype=np.int64)
         self.inside: Mask = (cells.starts >= start) & (cells.starts < end)

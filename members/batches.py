@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from members.decisions import decisions, recorded, scored
+from members.holdout import held_out
 from members.ownership import Owned
 from members.sending import Sender
 from streams.dead_letters import dead_letter
@@ -66,6 +67,7 @@ class Scorer:
         self._partitions = partitions
         self._decoder = RequestDecoder(suite, settings.limits)
         self._names = [SUITE, *members] if stage == "live" else list(members)
+        self._holdout = suite.holdout if stage == "live" else 0.0
         self._scoring = asyncio.Lock()
         self._stage_time = {
             name: metrics.stage.labels(name) for name in ("decode", "vote", "encode", "produce")
@@ -100,6 +102,7 @@ class Scorer:
             times=[],
             true=b"",
             abstain=b"",
+            holdout=self._holdout,
             **{"watermark": owned.watermark.value, **more},
         )
 
@@ -169,16 +172,21 @@ class Scorer:
         frame = self._frame(owned, start, end, watermark=batch.watermark)
         live = self._stage == "live"
         true, abstain, failed = batch.true, batch.abstain, batch.failed
-        rows = []
+        rows, held = [], None
         if live:  # the suite's own answer comes first
-            judgement: Bits = np.logical_or.reduce(true, axis=0)
+            flagged: Bits = np.logical_or.reduce(true, axis=0)
+            held = held_out(batch.decoded.ids, flagged, self._holdout)
+            judgement = flagged & ~held
             fired = scored(self._members, true)
-            rows = decisions(batch.decoded, fired, judgement.tolist(), self.revision, owned.partition)
+            rows = decisions(
+                batch.decoded, fired, judgement.tolist(), held.tolist(), self.revision, owned.partition,
+                self._holdout,
+            )  # fmt: skip
             self._count(judgement)
             true = np.vstack((judgement, true))
             abstain = np.vstack((np.zeros_like(judgement), abstain))
             failed = np.append(False, failed)
-        votes = _split(frame, batch.decoded, true, abstain, failed)
+        votes = _split(frame, batch.decoded, true, abstain, failed, held)
         self._stage_time["encode"].observe(time.perf_counter() - began)
         began = time.perf_counter()
         for each in votes:
@@ -192,8 +200,10 @@ class Scorer:
     async def _repeat(self, owned: Owned, votes: Votes, records: list[Any]) -> None:
         """Decide as recorded: no member is asked, no votes are written."""
         decoded = self._decode(owned, records)
-        answered, fired, judgement = recorded(votes, decoded)
-        rows = decisions(decoded.pick(answered), fired, judgement, votes.revision, owned.partition)
+        answered, fired, judgement, held = recorded(votes, decoded)
+        rows = decisions(
+            decoded.pick(answered), fired, judgement, held, votes.revision, owned.partition, votes.holdout
+        )
         self._count(np.array(judgement, bool))
         self._metrics.replayed.inc(len(rows))
         await self._answer(owned, rows, decoded.bad)
@@ -246,9 +256,11 @@ class Scorer:
                 self._metrics.delay.labels(name).set(max(0.0, time.time() - stands / 1000))
 
 
-def _split(frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, failed: Bits) -> list[bytes]:
+def _split(
+    frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, failed: Bits, held: Bits | None = None
+) -> list[bytes]:
     """The record of a batch as msgpack, or its halves where that is more than a broker takes."""
-    value = encode(build_votes(frame, decoded, true, abstain, failed))
+    value = encode(build_votes(frame, decoded, true, abstain, failed, held))
     if len(value) <= MAX_BYTES or len(decoded) < 2:
         return [value]
     half = len(decoded) // 2
@@ -257,5 +269,5 @@ def _split(frame: Votes, decoded: DecodedBatch, true: Bits, abstain: Bits, faile
     for at, start, end in ((slice(0, half), frame.start, middle), (slice(half, None), middle, frame.end)):
         part = decoded.take(at.start, len(decoded) if at.stop is None else at.stop)
         piece = msgspec.structs.replace(frame, start=start, end=end)
-        out += _split(piece, part, true[:, at], abstain[:, at], failed)
+        out += _split(piece, part, true[:, at], abstain[:, at], failed, None if held is None else held[at])
     return out

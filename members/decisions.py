@@ -17,18 +17,20 @@ _NONE: list[str] = []
 
 
 class _Shapes(dict[tuple[bool | str, ...], bytes]):
-    """(judgement, fired…) → the JSON of such a decision, less its id (%b), time and offset (%d).
+    """(judgement, held out, fired…) → the JSON of such a decision, less its id (%b), time and offset (%d).
 
     The encoder writes each shape once; to fill one in takes a third of the time.
     """
 
-    def __init__(self, revision: int, partition: int) -> None:
-        self._of = revision, partition
+    def __init__(self, revision: int, partition: int, holdout: float) -> None:
+        self._of = revision, partition, holdout
 
     def __missing__(self, key: tuple[bool | str, ...]) -> bytes:
-        revision, partition = self._of
-        fired = [str(name) for name in key[1:]]
-        text = _encode(Decision("", bool(key[0]), fired, revision, 0, partition, 0)).replace(b"%", b"%%")
+        revision, partition, holdout = self._of
+        fired = [str(name) for name in key[2:]]
+        chance = holdout if fired else 0.0
+        shape = Decision("", bool(key[0]), fired, revision, 0, partition, 0, bool(key[1]), chance)
+        text = _encode(shape).replace(b"%", b"%%")
         # A name cannot hold any of these: quotes within a string are escaped.
         for field, place in ((b'"request_id":"', b"%b"), (b',"time":', b"%d"), (b',"offset":', b"%d")):
             before, _, after = text.partition(field)
@@ -41,15 +43,20 @@ def decisions(
     decoded: DecodedBatch,
     fired: Iterable[list[str]],
     judgement: Iterable[bool],
+    held: Iterable[bool],
     revision: int,
     partition: int,
+    holdout: float,
 ) -> list[tuple[bytes, bytes]]:
-    """(key, JSON) per request; fired and judgement have one entry for each of the n requests."""
-    table = _Shapes(revision, partition)
-    usual = table[(False,)]
+    """(key, JSON) per request; fired, judgement and held have one entry for each of the n requests.
+
+    holdout: the share of requests on which members fire that the suite holds out.
+    """
+    table = _Shapes(revision, partition, holdout)
+    usual = table[(False, False)]
     shapes = [
-        table[(answer, *members)] if answer or members else usual
-        for answer, members in zip(judgement, fired, strict=True)
+        table[(answer, out, *members)] if answer or members else usual
+        for answer, out, members in zip(judgement, held, fired, strict=True)
     ]
     keys = [name.encode() for name in decoded.ids]
     cells = zip(_escaped(decoded.ids, keys), decoded.times.tolist(), decoded.offsets.tolist(), strict=True)
@@ -82,17 +89,21 @@ def scored(members: Sequence[str], true: NDArray[np.bool_]) -> list[list[str]]:
     return fired
 
 
-def recorded(votes: Votes, decoded: DecodedBatch) -> tuple[list[int], list[list[str]], list[bool]]:
+def recorded(
+    votes: Votes, decoded: DecodedBatch
+) -> tuple[list[int], list[list[str]], list[bool], list[bool]]:
     """What a votes record says was answered to these requests.
 
     Returns which of the n requests it answers (those that were usable when it was written), and for them
-    who fired and the judgement.
+    who fired, the judgement, and whether it was held out.
     """
     ends = np.cumsum(np.array(votes.runs[0::3], dtype=np.int64))
     buckets = np.array(votes.runs[1::3], dtype=np.int64)
     relative = decoded.offsets - votes.start
     answered = np.flatnonzero(buckets[np.searchsorted(ends, relative, side="right")] >= 0).tolist()
     hits = dict(zip(votes.hits, hit_members(votes), strict=True))
-    named = [hits.get(at, _NONE) for at in relative[answered].tolist()]
+    places = relative[answered].tolist()
+    named = [hits.get(at, _NONE) for at in places]
+    held = set(votes.held)
     fired = [[name for name in names if name != SUITE] if names else _NONE for names in named]
-    return answered, fired, [SUITE in names for names in named]
+    return answered, fired, [SUITE in names for names in named], [at in held for at in places]

@@ -26,6 +26,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """What the suite answered to one request, written by the live host.
 
     `time` is the request's event time (epoch ms), `partition` and `offset` where it stands on `requests`.
+    `held_out`: members fired, but the suite let the request through on purpose. `probability`: the chance
+    that a request on which members fired had of that; 0 where none did.
     """
 
     request_id: str
@@ -65,7 +67,8 @@ class Votes(msgspec.Struct, array_like=True):
     """One batch of one host over `requests`: all its positions [start, end), and only the True votes.
 
     `members` lists the bits of the masks, in order. A record of the live host lists SUITE first, whose bit
-    says that the OR was really answered True.
+    says that the OR was really answered True. A request that was held out is a hit of the members that fired,
+    without that bit.
 
     runs:    flat triples (positions, event-time bucket start in ms or -1 where the position holds no
              request, index into `segments`), covering [start, end) in order.
@@ -77,6 +80,9 @@ class Votes(msgspec.Struct, array_like=True):
     `watermark` is the event time (ms) up to which the partition has been scored, None before the first
     request; `idle` says that the partition had nothing more to read. `hello` marks a host that takes the
     partition over: the record then covers nothing.
+
+    held:    positions (offset - start, ascending) of the hits that were held out; `holdout` is the share of
+             hits that the suite holds out.
     """
 
     schema: int
@@ -100,3 +106,5 @@ class Votes(msgspec.Struct, array_like=True):
     watermark: int | None = None
     idle: bool = False
     hello: str = ""
+    held: list[int] = []
+    holdout: float = 0.0

@@ -27,12 +27,14 @@ def build_votes(
     true: NDArray[np.bool_],
     abstain: NDArray[np.bool_],
     failed: NDArray[np.bool_],
+    held: NDArray[np.bool_] | None = None,
 ) -> Votes:
     """The record of one scored batch.
 
     `frame` is an empty record that carries everything but the votes: the positions [start, end), members,
     bucket, watermark. true, abstain: bool[k, n] for its k members and the n usable requests; failed:
-    bool[k], members of which the whole batch failed. Abstain beats True.
+    bool[k], members of which the whole batch failed. Abstain beats True. held: bool[n], requests that were
+    held out; in their column SUITE is False already.
     """
     n, span = len(decoded), frame.end - frame.start
     relative = decoded.offsets - frame.start
@@ -61,6 +63,7 @@ def build_votes(
         times=times[at].tolist(),
         true=_masks(true[:, at]),
         abstain=_masks(abstain[:, at]),
+        held=[] if held is None else relative[held].tolist(),
     )
 
 
@@ -148,6 +151,8 @@ def _head(v: Votes) -> str | None:
         return f"watermark {v.watermark}"
     if v.hello and v.start != v.end:
         return "a hello covers nothing"
+    if not 0 <= v.holdout < 1:
+        return f"holdout {v.holdout}"
     return None
 
 
@@ -179,6 +184,8 @@ def _sums(flat: list[int], width: int, span: int) -> bool:
 
 def _hits(v: Votes) -> str | None:
     h, k, span = len(v.hits), len(v.members), v.end - v.start
+    if v.held and (v.stage != "live" or not h or min(v.held) < 0 or max(v.held) >= span):
+        return "held out what was not flagged"
     width = -(-k // 8)
     if len(v.ids) != h or len(v.times) != h or len(v.true) != h * width or len(v.abstain) != h * width:
         return f"{h} hits, but {len(v.ids)} ids, {len(v.times)} times, or masks of another size"
@@ -201,6 +208,11 @@ def _hits(v: Votes) -> str | None:
         return "a mask names more members than there are"
     if (true & abstain).any() or not true.any(axis=1).all():
         return "a hit without a True vote, or True and abstained at once"
+    if v.held:
+        held = np.array(v.held, dtype=np.int64)
+        at = np.searchsorted(hits, held).clip(max=h - 1)
+        if (np.diff(held) <= 0).any() or (hits[at] != held).any() or (true[at, 0] & 1).any():
+            return "held out: not ascending, or not a hit, or answered True"
     return None
 
 
@@ -227,6 +239,7 @@ def without(votes: Votes, unknown: Sequence[str]) -> Votes | None:
     true = unpack_masks(votes.true, len(votes.members))[:, keep]
     abstain = unpack_masks(votes.abstain, len(votes.members))[:, keep]
     hits = np.flatnonzero(true.any(axis=1)).tolist()
+    kept = {votes.hits[i] for i in hits}
     return msgspec.structs.replace(
         votes,
         members=[votes.members[i] for i in keep],
@@ -236,4 +249,5 @@ def without(votes: Votes, unknown: Sequence[str]) -> Votes | None:
         times=[votes.times[i] for i in hits],
         true=_masks(true[hits].T),
         abstain=_masks(abstain[hits].T),
+        held=[position for position in votes.held if position in kept],
     )

@@ -17,6 +17,7 @@
 local TIMED, ANSWERED, LIVE_REVISION, ANCHORED = 1, 2, 4, 8        -- flags: the low four bits
 local WITHDRAWN = 3                                                -- flags / 16 % 4: the label; 1 and 2 too
 local BARE = 64
+local HELD = 128                                                   -- held out; rare: it costs a second byte
 
 local prefix = ARGV[1]
 local call, pack, unpack_msg = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -114,9 +115,11 @@ local function pack_rest(flags, label, revision, yes, no, segment)
 end
 
 local function unpack_rest(flags, revision, yes, a, b, c, d, e)
-  -- flags, label, revision, yes, no, segment, lrev, lat, source
-  if flags >= BARE then return flags % 16, floor(flags / 16) % 4, revision, yes, '', '', a, b, c end
-  return flags % 16, floor(flags / 16), revision, yes, a, b, c, d, e
+  -- flags (the low four bits and HELD), label, revision, yes, no, segment, lrev, lat, source
+  local held = 0
+  if flags >= HELD then flags, held = flags - HELD, HELD end
+  if flags >= BARE then return flags % 16 + held, floor(flags / 16) % 4, revision, yes, '', '', a, b, c end
+  return flags % 16 + held, floor(flags / 16), revision, yes, a, b, c, d, e
 end
 
 local function read_parts(start, generation, id, time, ...)
@@ -198,8 +201,9 @@ local function cell_of(flags, label, revision, yes, no, segment)
   if label == WITHDRAWN then label = 0 end
   if label == 0 and yes == '' then return false end
   local state = label
-  if label > 0 and flags >= ANCHORED then state = state + 4 end
+  if label > 0 and flags % 16 >= ANCHORED then state = state + 4 end
   if floor(flags / ANSWERED) % 2 == 1 then state = state + 8 end
+  if flags >= HELD then state = state + 16 end
   return 'h' .. pack(yes, no, segment, revision, state)
 end
 
@@ -269,7 +273,7 @@ local function labelled(known, label, anchored)
   local found = known.labelled[key]
   if not found then
     local flags = known.flags
-    if anchored and flags < ANCHORED then flags = flags + ANCHORED end
+    if anchored and flags % 16 < ANCHORED then flags = flags + ANCHORED end
     found = {pack_rest(flags, label, known.revision, known.yes, known.no, known.segment),
              cell_of(flags, label, known.revision, known.yes, known.no, known.segment)}
     known.labelled[key] = found
@@ -330,7 +334,7 @@ end
 local function merge_label(record, label, lrev, lat, source, anchored)
   -- The highest (revision, labelled_at, source) wins, and where all three are equal the higher code.
   open(record)
-  if anchored and record.flags < ANCHORED then record.flags = record.flags + ANCHORED end
+  if anchored and record.flags % 16 < ANCHORED then record.flags = record.flags + ANCHORED end
   local wins
   if record.lrev == nil then wins = true
   elseif lrev ~= record.lrev then wins = lrev > record.lrev
@@ -377,7 +381,7 @@ local function absorb(record)
 end
 
 -- 5. Votes: {generations, ids, times, indexes into patterns, patterns}; a pattern is
---    {true mask, abstain mask, segment, revision, answered, live}.
+--    {true mask, abstain mask, segment, revision, answered, live, held out}.
 if hits then
   local generations, ids, times, which, patterns = hits[1], hits[2], hits[3], hits[4], hits[5]
   prefetch(generations, ids)
@@ -398,6 +402,7 @@ if hits then
       local pattern = patterns[which[i] + 1]
       if not pattern.rest then                                       -- a new record, alike but for its time
         local flags = TIMED + (pattern[5] and ANSWERED or 0) + (pattern[6] and LIVE_REVISION or 0)
+          + (pattern[7] and HELD or 0)
         pattern.rest = pack_rest(flags, 0, pattern[4], pattern[1], pattern[2], pattern[3])
         pattern.cell = cell_of(flags, 0, pattern[4], pattern[1], pattern[2], pattern[3])
       end
@@ -428,6 +433,7 @@ if hits then
         record.revision = revision
       end
       if pattern[5] and floor(flags / ANSWERED) % 2 == 0 then flags = flags + ANSWERED end
+      if pattern[7] and flags < HELD then flags = flags + HELD end
       record.flags = flags
       record.yes = union(record.yes, pattern[1])
       record.no = union(record.no, pattern[2])

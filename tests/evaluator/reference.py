@@ -26,6 +26,7 @@ class Request:
     yes: set[str] = field(default_factory=set)
     no: set[str] = field(default_factory=set)
     answered: bool = False
+    held: bool = False
     labels: list[tuple[int, int, bytes, int]] = field(default_factory=list)
 
     def time(self) -> int:
@@ -47,7 +48,7 @@ class Request:
         if not label and not self.yes:
             return None
         key = (frozenset(self.yes), frozenset(self.no), segment, revision, label)
-        return time - time % BUCKET, (*key, bool(label) and bool(self.asked), self.answered)
+        return time - time % BUCKET, (*key, bool(label) and bool(self.asked), self.answered, self.held)
 
 
 def recount(votes_log: dict, labels_log: dict) -> dict:
@@ -94,6 +95,7 @@ def recount(votes_log: dict, labels_log: dict) -> dict:
                 request.yes |= yes - {"*"}
                 request.no |= {votes.members[m] for m in fresh if abstain >> m & 1}
                 request.answered |= "*" in yes
+                request.held |= position in votes.held and votes.members.index("*") in fresh
     floating: dict[str, int] = {}
     labels = [label for records in labels_log.values() for label in records]
     for label in labels:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from evaluator.cells import Bucket, join
+from evaluator.cells import ANSWERED, HELD, LABEL, Bucket, join
 from evaluator.decline import declines
 from streams.suite import DAY, parse_suite
 
@@ -81,3 +83,14 @@ def test_a_past_without_enough_labels_says_nothing():
     cells = stream(60, lambda day: (1, 3), labelled=lambda day: day >= 28)
     assert declines(cells, SUITE, 60 * DAY)["a@1"] is None
     assert declines(join([({}, [])], ["a@1", "b@1"]), SUITE, DAY) == {"a@1": None, "b@1": None}
+
+
+def test_what_acting_destroys_is_no_decline_of_a_suite_that_holds_out():
+    """From day 40 on blocked positives lose their labels; those that are let through keep theirs."""
+    cells = stream(60, lambda day: (3, 1))
+    acted = cells.state | ANSWERED
+    acted[(cells.state & LABEL == 1) & (cells.starts[cells.bucket] >= 40 * DAY)] = ANSWERED
+    twice = {name: np.tile(getattr(cells, name), 2) for name in ("bucket", "pattern", "count")}
+    cells = replace(cells, state=np.concatenate([acted, cells.state | HELD]), **twice)
+    assert declines(cells, SUITE, 60 * DAY)["a@1"] is not None
+    assert declines(cells, SUITE.model_copy(update={"holdout": 0.1}), 60 * DAY)["a@1"] is None

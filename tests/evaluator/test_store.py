@@ -28,6 +28,7 @@ def make_votes(
     stop = rng.randint(start + 1, end)
     names = ([SUITE] if live else []) + rng.sample(members, rng.randint(1, len(members)))
     runs, states, hits, times, seen, true, abstain = [], [[] for _ in names], [], [], [], b"", b""
+    held = []
     segments = [[""], ["UA"], ["AA"]]
     width = (len(names) + 7) // 8
     for position in range(stop - start):
@@ -51,7 +52,11 @@ def make_votes(
             elif rng.random() < 0.3:
                 yes |= 1 << m
         if live:
-            yes = yes | 1 if yes & ~1 else 0
+            yes = yes & ~1
+            if yes and rng.random() < 0.3:
+                held.append(position)
+            elif yes:
+                yes |= 1
         if yes:
             hits.append(position)
             seen.append(request)
@@ -60,7 +65,7 @@ def make_votes(
             abstain += no.to_bytes(width, "little")
     return Votes(
         1, "live" if live else "shadow", "host", partition, 2, start, stop, rng.randint(1, 3), BUCKET,
-        names, segments, runs, states, hits, seen, times, true, abstain, rng.randint(0, 9), False,
+        names, segments, runs, states, hits, seen, times, true, abstain, rng.randint(0, 9), False, "", held,
     )  # fmt: skip
 
 
@@ -99,7 +104,7 @@ async def observe(store: Store) -> dict:
                 unpacker.feed(name[1:])
                 yes, no, segment, revision, state = unpacker
                 key = (_names(yes, slots), _names(no, slots), segment.decode(), revision, state % 4)
-                cells[bucket, (*key, bool(state & 4), bool(state & 8))] += int(count)
+                cells[bucket, (*key, bool(state & 4), bool(state & 8), bool(state & 16))] += int(count)
         for i in range(0, len(answer[9]), 2):
             delays[tuple(map(int, answer[9][i].split(b"|")))] += int(answer[9][i + 1])
     return {"cells": cells, "positions": positions, "pending": pending, "delays": delays}

@@ -41,7 +41,13 @@ def make(rng: Random, members: list[str], buckets: int):
                 Bucket(
                     start,
                     [(sum(1 << slots[m] for m in r[1]), 0, "", 1) for r in mine],
-                    np.array([r[2] + 4 * bool(r[2] and r[3]) + 8 * r[4] for r in mine], dtype=np.int64),
+                    np.array(
+                        [
+                            r[2] + 4 * bool(r[2] and r[3]) + (8 if r[4] else 16 * (len(r[1]) % 2))
+                            for r in mine
+                        ],
+                        dtype=np.int64,
+                    ),
                     np.ones(len(mine), dtype=np.int64),
                     volume,
                     {m: 0 if (m, start) in holes else volume for m in members},

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from aiokafka.structs import TopicPartition
 
+from members.holdout import chance
 from members.host import HostService
 from streams.connect import make_consumer, make_producer, ping_broker, until_available
 from streams.records import SUITE, Votes
@@ -41,8 +42,9 @@ MEMBER = '[[member]]\nname = "{}"\nversion = "1"\nstage = "{}"\nowner = "o"\nloa
 T0 = 1_600_000_000_000
 
 
-def suite(name: str, live: int = 2, shadow: int = 0) -> Suite:
-    text = f'name = "{name}"\nsegments = ["c"]\n[features]\nwind = "float"\nc = "category"\n'
+def suite(name: str, live: int = 2, shadow: int = 0, holdout: float = 0.0) -> Suite:
+    text = f'name = "{name}"\nsegments = ["c"]\nholdout = {holdout}\n'
+    text += '[features]\nwind = "float"\nc = "category"\n'
     text += "".join(MEMBER.format(f"live{i}", "live") for i in range(live))
     return parse_suite(text + "".join(MEMBER.format(f"shadow{i}", "shadow") for i in range(shadow)))
 
@@ -184,10 +186,13 @@ def first_votes(votes: list[Votes], stage: str = "live") -> dict[tuple[int, int]
 
 def check_decisions(world: World, decisions: list[dict[str, Any]], votes: list[Votes], bad: int = 0) -> None:
     """Every usable request is decided, and every decision is what the first votes record says."""
-    first = first_votes(votes)
+    first, share = first_votes(votes), world.suite.holdout
     assert len(first) == sum(world.sent)
     for decision in decisions:
         named = first[decision["partition"], decision["offset"]]
         assert decision["fired"] == [name for name in named if name != SUITE]
-        assert decision["judgement"] == (SUITE in named) == bool(decision["fired"])
+        fired, held = bool(decision["fired"]), decision["held_out"]
+        assert held == (fired and chance(decision["request_id"]) < share)
+        assert decision["judgement"] == (SUITE in named) == (fired and not held)
+        assert decision["probability"] == (share if fired else 0.0)
     assert len({decision["request_id"] for decision in decisions}) == sum(world.sent) - bad

@@ -18,7 +18,8 @@ MEMBERS = [f"m{i}@1" for i in range(8)] + ['odd"%d@%b,"time":0,"offset":0', "nin
 
 @pytest.mark.parametrize("ids", [PLAIN, ESCAPED, []])
 @pytest.mark.parametrize("revision", [0, 1, 12])
-def test_as_the_encoder_writes_them(ids: list[str], revision: int) -> None:
+@pytest.mark.parametrize("holdout", [0.0, 0.015])
+def test_as_the_encoder_writes_them(ids: list[str], revision: int, holdout: float) -> None:
     """Byte for byte, whatever stands in ids and member names, and whether or not the suite agrees."""
     n = len(ids)
     true = np.random.default_rng(n).random((len(MEMBERS), n)) < 0.2
@@ -27,15 +28,27 @@ def test_as_the_encoder_writes_them(ids: list[str], revision: int) -> None:
     fired = scored(MEMBERS, true)
     assert fired == [[name for name, bit in zip(MEMBERS, row, strict=True) if bit] for row in true.T]
     judgement = [i % 2 == 0 for i in range(n)]
+    held = [holdout > 0 and i % 3 == 0 and bool(names) and not judgement[i] for i, names in enumerate(fired)]
+    chance = [holdout if names else 0.0 for names in fired]
     times, offsets = np.arange(n) * 1_700_000_000_000, np.arange(n) * 3
     batch = DecodedBatch(offsets, ids, np.zeros(n, np.int64), [()], Batch(times, {}), [])
     expected = [
         (
             ids[i].encode(),
             msgspec.json.encode(
-                Decision(ids[i], judgement[i], fired[i], revision, int(times[i]), 3, int(offsets[i]))
+                Decision(
+                    ids[i],
+                    judgement[i],
+                    fired[i],
+                    revision,
+                    int(times[i]),
+                    3,
+                    int(offsets[i]),
+                    held[i],
+                    chance[i],
+                )
             ),
         )
         for i in range(n)
     ]
-    assert decisions(batch, fired, judgement, revision, 3) == expected
+    assert decisions(batch, fired, judgement, held, revision, 3, holdout) == expected

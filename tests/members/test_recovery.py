@@ -47,12 +47,12 @@ async def crash(world: World, host: HostService, after: int) -> None:
     await host.stop()
 
 
-@pytest.mark.parametrize("crashes", [1, 3])
-def test_crash_between_votes_and_decisions(broker: Broker, crashes: int) -> None:
+@pytest.mark.parametrize(("crashes", "holdout"), [(1, 0.0), (3, 0.0), (2, 0.3)])
+def test_crash_between_votes_and_decisions(broker: Broker, crashes: int, holdout: float) -> None:
     """A member that answers at random cannot drift from the decisions, though its host dies in between."""
 
     async def run() -> None:
-        async with World(broker.servers, suite(f"crash{crashes}")) as world:
+        async with World(broker.servers, suite(f"crash{crashes}", holdout=holdout)) as world:
             await world.send(300)
             await world.host()
             await world.answered()

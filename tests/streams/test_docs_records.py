@@ -90,6 +90,16 @@ def test_the_decision_is_the_one_that_the_votes_record_stands_for() -> None:
     assert votes_codec.hit_members(votes)[at] == ["*", *decision.fired]
 
 
+def test_the_decision_that_is_held_out_is_one() -> None:
+    """It has every field; members fired, the judgement is False, and the chance is that of its suite."""
+    (text,) = examples("json decision held")
+    assert set(json.loads(text)) == names(Decision)
+    decision = msgspec.json.decode(text, type=Decision, strict=True)
+    assert decision.fired
+    assert (decision.judgement, decision.held_out) == (False, True)
+    assert 0 < decision.probability < 1
+
+
 def test_the_two_forms_of_the_votes_record_are_one() -> None:
     """The bytes decode, pass the product's checks, and hold what the readable form says."""
     (hexadecimal,), (readable,) = examples("hex votes"), examples("json votes")

@@ -14,7 +14,7 @@ from streams.batch import Batch
 from streams.errors import BadRecord
 from streams.records import Votes
 from streams.requests import DecodedBatch
-from streams.votes import build_votes, check, decode, encode, hit_members
+from streams.votes import build_votes, check, decode, encode, hit_members, without
 
 BUCKET = 300_000
 
@@ -111,6 +111,30 @@ def test_runs_are_short() -> None:
     check(votes)
 
 
+def test_what_is_held_out_stays_known() -> None:
+    """It is a hit of those that fired, less the suite's bit; it goes only with the last that fired."""
+    true = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.bool_)
+    held = np.array([True, False, True])
+    none = np.zeros((3, 3), dtype=np.bool_)
+    decoded = requests([12, 13, 17], [1, 2, 3])
+    votes = build_votes(frame(["*", "a@1", "b@1"], holdout=0.5), decoded, true, none, none[:, 0], held)
+    assert decode(encode(votes)) == votes
+    assert (votes.held, votes.hits, votes.holdout) == ([2, 7], [2, 3, 7], 0.5)
+    assert hit_members(votes) == [["a@1"], ["*", "a@1"], ["b@1"]]
+    left = without(votes, ["b@1"])
+    assert left is not None
+    check(left)
+    assert (left.held, left.hits) == ([2], [2, 3])
+
+
+def test_records_from_before_the_hold_out_are_read() -> None:
+    """A record without the last two fields held nothing out."""
+    fields = msgspec.msgpack.decode(encode(GOOD), type=list)
+    votes = decode(msgspec.msgpack.encode(fields[:-2]))
+    assert votes == GOOD
+    assert (votes.held, votes.holdout) == ([], 0.0)
+
+
 GOOD = frame(
     ["*", "a@1"],
     segments=[["A"]],
@@ -173,6 +197,17 @@ GOOD = frame(
         {"abstain": b""},
         {"watermark": -1},
         {"hello": "x"},
+        {"held": [1]},
+        {"held": [2]},
+        {"held": [-1]},
+        {"held": [2**64 - 1]},
+        {"true": b"\x03\x02", "held": [4, 4]},
+        {"true": b"\x02\x02", "held": [4, 1]},
+        {"true": b"\x03\x02", "held": [4], "stage": "shadow", "members": ["a@1", "b@1"]},
+        {"hits": [], "ids": [], "times": [], "true": b"", "abstain": b"", "held": [4]},
+        {"holdout": 1.0},
+        {"holdout": -0.1},
+        {"holdout": float("nan")},
     ],
 )
 def test_check_refuses(change: dict[str, Any]) -> None:
