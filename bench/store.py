@@ -131,8 +131,8 @@ async def baseline(client: Client, traffic: Traffic) -> float:
 
 def record_of(kind: str, offset: int, value: bytes) -> LightRecord:
     """A record as the consumer gives it."""
-    inner = SimpleNamespace(offset=offset, key=None, headers=())
-    return LightRecord(value, LOGGED, TopicPartition(f"bench.{kind}", 0), inner)
+    inner = SimpleNamespace(offset=offset, timestamp=LOGGED, value=value, key=None, headers=())
+    return LightRecord(TopicPartition(f"bench.{kind}", 0), inner)
 
 
 async def product(client: Client, traffic: Traffic) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgpack
 from redis.exceptions import RedisError
@@ -16,6 +18,8 @@ from evaluator.watermarks import Progress, labels_through, member_watermark
 from streams.connect import RedisClient
 from streams.errors import Unavailable
 from streams.records import SUITE
+
+T = TypeVar("T")
 
 _AT_ONCE = 500  # buckets asked for in one pipeline
 
@@ -43,6 +47,7 @@ class History:
         self.client, self.suite = client, suite
         self.layout: Layout | None = None
         self.shards: list[Shard] = []
+        self._remembered: tuple[int, Any, float, float] | None = None
 
     async def refresh(self, *, buckets: bool = True) -> bool:
         """Read what has changed; False where the suite has no store yet. Raises Unavailable."""
@@ -106,6 +111,22 @@ class History:
         for start in shard.buckets.keys() - fresh.keys():
             del shard.buckets[start]
         shard.versions = fresh
+
+    def remember(self, key: int, compute: Callable[[], T]) -> T:
+        """`compute()`, or what it gave a moment ago: it has a tenth of the time, a quarter for a new key.
+
+        For what is read again and again, such as a live table; a reader that looks once always computes.
+        """
+        now = time.monotonic()
+        if self._remembered is not None:
+            old, value, done, cost = self._remembered
+            if now - done < (9 if old == key else 3) * cost:
+                found: T = value
+                return found
+        value = compute()
+        done = time.monotonic()
+        self._remembered = (key, value, done, done - now)
+        return value
 
     def cells(self, ids: Sequence[str], first: int = 0) -> Cells:
         """The histogram from the instant `first` (ms) on, over the members `ids`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from evaluator.bands import Dispersions, add_estimates, add_intervals, dispersions
+from evaluator.cells import Cells
 from evaluator.decline import declines
 from evaluator.evidence.maturity import Horizon
 from evaluator.evidence.maturity import horizon as measure_horizon
@@ -21,7 +23,15 @@ from streams.settings import Settings
 from streams.suite import Suite
 
 SCHEMA = 1
-_NOTHING = {"n": None, "positive": None, "negative": None, "unlabelled": None, "precision": None}
+_NOTHING = {
+    "n": None,
+    "positive": None,
+    "negative": None,
+    "unlabelled": None,
+    "precision": None,
+    "interval": None,
+    "estimate": None,
+}
 
 
 async def read_status(suite: Suite, settings: Settings) -> dict[str, Any]:
@@ -63,16 +73,12 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
     ends = [end for end in (watermark, matured) if end is not None]
     cells = history.cells(ids) if ends else None
-    verdicts: dict[str, Verdict] = {}
+    found = Judgement({}, Dispersions(1.0, {}, {}))
     if cells is not None and watermark is not None and through is not None and matured is not None:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
-        settled = matured if known else 0
-        moment = Moment(settled, watermark, through, horizon, max(history.revision, 1))
-        verdicts = judge_suite(cells, suite, moment)
-        for name, decline in declines(cells, suite, settled).items():
-            if decline:
-                verdicts[name] = replace(verdicts[name], decay=decline.document())
+        moment = Moment(matured if known else 0, watermark, through, horizon, max(history.revision, 1))
+        found = history.remember(moment.matured, lambda: _judgement(cells, suite, moment))
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):
@@ -81,7 +87,11 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
                 end -= end % suite.bucket
                 silent = matured if suite.labels.missing_is_negative else None
                 window = evaluate(cells, live, end - length, end, suite.bucket, silent)
-            views.append(_window(suite, name, view, window, marks, verdicts))
+            document = _window(suite, name, view, window, marks, found.verdicts)
+            if cells is not None and through is not None and matured is not None and view == "latest":
+                add_estimates(document, cells, suite, history.delays(), through, matured)
+            views.append(document)
+    add_intervals(views, found.dispersions)
     return {
         "schema": SCHEMA,
         "suite": suite.name,
@@ -93,6 +103,22 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         "windows": views,
         "counters": dict(history.counters()),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is computed from all of the history, not from a window of it."""
+
+    verdicts: dict[str, Verdict]
+    dispersions: Dispersions
+
+
+def _judgement(cells: Cells, suite: Suite, moment: Moment) -> Judgement:
+    verdicts = judge_suite(cells, suite, moment)
+    for name, decline in declines(cells, suite, moment.matured).items():
+        if decline:
+            verdicts[name] = replace(verdicts[name], decay=decline.document())
+    return Judgement(verdicts, dispersions(cells, suite, moment.matured))
 
 
 def _watermark(suite: Suite, history: History, marks: dict[str, int | None]) -> int | None:
@@ -133,12 +159,14 @@ def _member(
     suite: Suite, name: str, figures: MemberFigures | None, mark: int | None, verdict: Verdict | None
 ) -> dict[str, Any]:
     spec = suite.members[name]
+    reached = 0 if mark is None else mark - mark % suite.bucket
     return {
         "id": name,
         "stage": spec.stage,
         "owner": spec.owner,
         "watermark": mark,
-        "covered": _intervals(figures.covered) if figures else [],
+        # A bucket without requests is covered by whoever has come that far, not by who never came.
+        "covered": _intervals(figures.covered, reached) if figures else [],
         "scored": figures.scored if figures else None,
         "abstained": figures.abstained if figures else None,
         "errors": figures.errors if figures else None,
@@ -159,8 +187,11 @@ def _count(count: Count | None) -> dict[str, Any]:
         "negative": count.negative,
         "unlabelled": count.unlabelled,
         "precision": count.precision,
+        "interval": None,
+        "estimate": None,
     }
 
 
-def _intervals(intervals: list[tuple[int, int]]) -> list[list[int]]:
-    return [[start, end] for start, end in intervals]
+def _intervals(intervals: list[tuple[int, int]], until: int | None = None) -> list[list[int]]:
+    cut = [[start, end if until is None else min(end, until)] for start, end in intervals]
+    return [[start, end] for start, end in cut if start < end]

@@ -123,14 +123,17 @@ class Scorer:
                 for first, stop, votes in owned.replay.split(start, end):
                     part = [record for record in records if first <= record.offset < stop]
                     if votes is None:
-                        await self._write_scored(owned, await self._score(owned, part), first, stop)
+                        part_scored = await self._score(owned, self._decode(owned, part))
+                        await self._write_scored(owned, part_scored, first, stop)
                     else:
                         await self._repeat(owned, votes, part)
                     owned.done = stop
                 # `tail` stays: until the replay is over, a successor needs what was recorded before.
                 owned.replay.forget(end)
             return
-        batch = await self._score(owned, records)
+        decoded = self._decode(owned, records)
+        del records  # what waits for the broker does without them
+        batch = await self._score(owned, decoded)
         async with owned.order:
             owned.tail = await self._write_scored(owned, batch, start, end)
             owned.done = end
@@ -142,8 +145,7 @@ class Scorer:
         self._stage_time["decode"].observe(time.perf_counter() - began)
         return decoded
 
-    async def _score(self, owned: Owned, records: list[Any]) -> Scored:
-        decoded = self._decode(owned, records)
+    async def _score(self, owned: Owned, decoded: DecodedBatch) -> Scored:
         watermark = owned.watermark.value  # now: the next batch may be decoded while this one waits
         n, k = len(decoded), len(self._members)
         true, abstain, failed = np.zeros((k, n), bool), np.zeros((k, n), bool), np.zeros(k, bool)

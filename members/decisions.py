@@ -70,10 +70,11 @@ def scored(members: Sequence[str], true: NDArray[np.bool_]) -> list[list[str]]:
     fired = [_NONE] * n
     at = np.flatnonzero(true.any(axis=0))
     if len(at):
-        masks = np.packbits(true[:, at], axis=0, bitorder="little").T
+        width = -(-len(members) // 8)
+        masks = np.packbits(true[:, at], axis=0, bitorder="little").T.tobytes()
         known: dict[bytes, list[str]] = {}
-        for i, mask in zip(at.tolist(), masks, strict=True):
-            key = mask.tobytes()
+        for i, start in zip(at.tolist(), range(0, len(masks), width), strict=True):
+            key = masks[start : start + width]
             names = known.get(key)
             if names is None:
                 names = known[key] = [members[j] for j in np.flatnonzero(true[:, i]).tolist()]

@@ -11,20 +11,20 @@ from aiokafka.consumer import fetcher
 
 
 class LightRecord(msgspec.Struct, gc=False):
-    """What aiokafka's ConsumerRecord holds, under the same names, at a fifth of its cost.
+    """What aiokafka's ConsumerRecord holds, under the same names, at a tenth of its cost.
 
-    Everybody looks at the value and the timestamp (epoch ms); the rest is fetched from `inner`, aiokafka's
-    own view of the record in its batch, when somebody asks. `place` is the partition.
+    `place` is the partition, `inner` aiokafka's own view of the record in its batch: each value is fetched
+    from there when somebody asks.
     """
 
-    value: bytes | None
-    timestamp: int | None
     place: Any
     inner: Any
 
     topic = property(attrgetter("place.topic"))
     partition = property(attrgetter("place.partition"))
     offset = property(attrgetter("inner.offset"))
+    timestamp = property(attrgetter("inner.timestamp"))
+    value = property(attrgetter("inner.value"))
     key = property(attrgetter("inner.key"))
     headers = property(attrgetter("inner.headers"))
 
@@ -37,12 +37,6 @@ class LightRecord(msgspec.Struct, gc=False):
     def serialized_value_size(self) -> int:
         """Bytes of the value, -1 without one."""
         return -1 if self.value is None else len(self.value)
-
-
-def _record(self: Any, tp: Any, record: Any) -> Any:
-    if self._key_deserializer or self._value_deserializer:
-        return _plain_record(self, tp, record)
-    return LightRecord(record.value, record.timestamp, tp, record)
 
 
 def _getall(self: Any, max_records: int | None = None) -> list[Any]:
@@ -58,11 +52,19 @@ def _getall(self: Any, max_records: int | None = None) -> list[Any]:
     return out
 
 
-_plain_record: Any = getattr(getattr(fetcher, "PartitionRecords", None), "_consumer_record", None)
-_known = _plain_record is not None and all(
+_plain: Any = getattr(fetcher, "PartitionRecords", None)
+_known = hasattr(_plain, "_consumer_record") and all(
     hasattr(getattr(fetcher, "FetchResult", None), name)
     for name in ("getall", "check_assignment", "has_more", "_update_position")
 )
+
+
+def _partition_records(*args: Any, **kwargs: Any) -> Any:
+    """What aiokafka reads the records of one fetch from: light, unless something is to be deserialised."""
+    made = _plain(*args, **kwargs)
+    if made._key_deserializer is None and made._value_deserializer is None:
+        made._consumer_record = LightRecord
+    return made
 
 
 def use_light_records() -> None:
@@ -71,5 +73,5 @@ def use_light_records() -> None:
     Where a later aiokafka has another inside, nothing changes: records are then as heavy as it makes them.
     """
     if _known:
-        fetcher.PartitionRecords._consumer_record = _record
+        fetcher.PartitionRecords = _partition_records
         fetcher.FetchResult.getall = _getall

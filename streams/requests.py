@@ -165,9 +165,9 @@ class RequestDecoder:
         stamps = [request.timestamp for request in requests]
         if set(map(type, stamps)) - {int}:
             stamps = [parse_time(stamp) for stamp in stamps]
-        times = np.array(stamps, dtype=np.int64)
+        times = np.fromiter(stamps, np.int64, len(stamps))
         if len(times):
-            produced = np.array([record.timestamp for record in records], dtype=np.int64)
+            produced = np.fromiter([record.timestamp for record in records], np.int64, len(records))
             produced[(produced <= 0) | (produced > now)] = now
             if times.min() < 0 or times.max() > MAX_TIME:
                 raise ValueError

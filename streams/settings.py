@@ -151,7 +151,9 @@ def load_settings(*, bootstrap_servers: str | None = None, redis_url: str | None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "CHORUS_" + "__".join(str(part).upper() for part in first["loc"])
-        raise ConfigError(f"{name}: {first['msg']}") from None
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"unknown setting {name}: check its spelling, or remove it") from None
+        raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(
             f"the file that CHORUS_CONFIG names cannot be read: {error}", source=config

@@ -36,7 +36,11 @@ RedisUrl = Annotated[str | None, Parameter(name="--redis-url", help="Redis. CHOR
 Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
 WebPort = Annotated[
     int | None,
-    Parameter(name="--web-port", help="Where /metrics, /healthz and /readyz are; 0 is any free port."),
+    Parameter(
+        name="--web-port",
+        help="Where /metrics, /healthz and /readyz are; 0 is any free port.",
+        validator=Number(gte=0, lte=65535),
+    ),
 ]
 View = Annotated[
     Literal["latest", "matured"], Parameter(help="Up to the watermark, or up to where labels have come.")

@@ -10,6 +10,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+import redis
+
+from evaluator.keys import meta_key
 
 SUITE = """name = "{name}"
 
@@ -75,7 +78,15 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["status"], ["status", "--nonsense"], ["shadow", "--suite"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["status"],
+        ["status", "--nonsense"],
+        ["status", "--suite", "s.toml", "--view", "nonsense"],
+        ["shadow", "--suite"],
+        ["serve", "--suite", "s.toml", "--web-port", "99999"],
+    ],
 )
 def test_what_the_command_line_lacks(arguments):
     """A wrong command line ends with 2, and says why on standard error."""
@@ -164,6 +175,16 @@ def test_status_before_anything_happened(suite, redis_server):
     assert table.returncode == 0, table.stderr
     assert "steep@1" in table.stdout
     one_sentence(chorus(*arguments, "--window", "2h"), 1, "there is no window 2h")
+
+
+def test_status_of_another_bucket(suite, redis_server):
+    """Windows that would end within the store's buckets are refused, not rounded."""
+    name = Path(suite).read_text().split('"')[1]
+    store = redis.Redis.from_url(redis_server.url)
+    meta = {"schema": 1, "shards": 1, "bucket": 600_000, "generation": 86_400_000}
+    store.hset(meta_key(name), mapping=meta)
+    done = chorus("status", "--suite", suite, "--redis-url", redis_server.url, "--json")
+    one_sentence(done, 1, "the store was made with bucket 10m, not 5m")
 
 
 def test_rebuild_of_nothing(suite, broker, redis_server):

@@ -41,7 +41,7 @@ async def read(kafka: Kafka, n: int, most: int | None) -> list[tuple[Any, ...]]:
 
 def test_same_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is read at once, light records carry what plain ones do, none missing, none twice."""
-    for owner, name in ((fetcher.PartitionRecords, "_consumer_record"), (fetcher.FetchResult, "getall")):
+    for owner, name in ((fetcher, "PartitionRecords"), (fetcher.FetchResult, "getall")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
 
     async def run() -> None:
