@@ -17,7 +17,7 @@ from evaluator.history import History
 from evaluator.keys import reviews_key, shard_of
 from evaluator.record import decode_record
 from evaluator.reviewing import OPEN, Agenda, Asking, Draw, Request, due, pool_end, tally
-from evaluator.store import Script, Store, layout_of, read_meta
+from evaluator.store import Script, Store
 from streams.connect import ping_redis, redis_client
 from streams.errors import Unavailable
 from streams.labels import POSITIVE
@@ -232,12 +232,10 @@ async def read_reviews(suite: Suite, settings: Settings, now: int) -> dict[str, 
     client = redis_client(settings.redis)
     try:
         await ping_redis(client, settings.redis)
-        meta = await read_meta(client, suite.name)
+        history = History(client, suite.name)
         asked: list[Asked] = []
-        if meta:
-            history = History(client, suite.name)
-            await history.refresh(buckets=False)
-            asked = await read_asked(Store(client, suite.name, layout_of(suite, meta["shards"])), history)
+        if await history.refresh(buckets=False) and history.layout is not None:
+            asked = await read_asked(Store(client, suite.name, history.layout), history)
     finally:
         await client.aclose()
     names = sorted({one.class_name for one in asked})
