@@ -2,6 +2,9 @@
 
 ``chorus:{suite}:meta``        hash: schema, shards, bucket, generation. Written once, checked by everybody.
 
+``chorus:{suite}:reviews:<hour>`` hash: ``spent``, how many reviews were asked for in this hour of the wall
+clock; ``minute:<0…59>``, the rounds of asking that were held. Gone two hours after the last one.
+
 For each shard there is a prefix ``chorus:{suite:shard}:``; the braces are the Redis Cluster hash tag, so that
 a shard lies on one node and one script reaches all of it.
 
@@ -21,13 +24,16 @@ b:<bucket>     hash   ``h`` + (true, abstain, segment, revision, state) → requ
                       ``s``, ``a``, ``e`` + member id → positions scored, abstained, failed
 delays         hash   ``generation|label|bin`` → labels that came so long after their request
 sources        hash   label source → the number that stands for it in records
+asked          set    generations of requests that reviewers were asked about
+q:<generation> hash   request id → [asked at (ms), event time (ms), class, probability]
 announced      hash   ``member|verdict``, ``member|decay`` → what was last put on `alerts` (shard 0 only)
 counters       hash   late, gaps, gap_records, expired_labels
 horizon        string the oldest generation that is kept
 ============== ====== ==================================================================================
 
 All of it dies by event time, a generation at a time, never by the wall clock: a replay of last year would
-otherwise expire at once. ``chorus rebuild`` makes all of it anew from Kafka.
+otherwise expire at once. ``chorus rebuild`` makes all of it anew from Kafka, but for what was asked and
+announced, which it leaves alone.
 """
 
 from __future__ import annotations
@@ -38,6 +44,11 @@ import zlib
 def meta_key(suite: str) -> str:
     """The hash that says how the suite's store is laid out."""
     return f"chorus:{{{suite}}}:meta"
+
+
+def reviews_key(suite: str, hour: int) -> str:
+    """The hash of the review budget of one hour since 1970."""
+    return f"chorus:{{{suite}}}:reviews:{hour}"
 
 
 def shard_prefix(suite: str, shard: int) -> str:

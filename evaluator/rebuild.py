@@ -33,7 +33,7 @@ async def rebuild(
         stands = await read_meta(client, suite.name)
         if fresh and stands:
             old = layout_of(suite, stands["shards"])
-            await Store(client, suite.name, old).wipe()
+            await Store(client, suite.name, old).wipe(asked=True)
             await client.unlink(meta_key(suite.name))
         await ensure_meta(client, suite.name, wanted)
         await Store(client, suite.name, wanted).wipe()

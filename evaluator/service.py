@@ -18,6 +18,7 @@ from evaluator.announce import changes
 from evaluator.frozen import frozen_counts
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
+from evaluator.reviewer import Reviewer
 from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
 from streams.connect import make_consumer, make_producer, no_broker, ping_redis, redis_client, until_available
@@ -32,6 +33,7 @@ log = logging.getLogger("chorus.evaluator")
 
 _BEAT = 1.0  # s between empty runs of a partition that is at rest
 _LOOK = 5.0  # s between looks at the whole store: expiry, metrics
+_BEHIND = 2000  # records: nobody is asked about what stands in a log that is not read yet
 _READ = {VOTES: 100, LABELS: 2000, LETTERS: 500}
 
 
@@ -58,6 +60,7 @@ class EvaluatorService(Service):
         self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
         self.history = History(self.redis, suite.name)
         self.partitions: dict[TopicPartition, LogPartition] = {}
+        self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
         self._group = group
         self._unplaced: set[TopicPartition] = set()
         self._beyond: set[TopicPartition] = set()
@@ -65,6 +68,7 @@ class EvaluatorService(Service):
         self._beaten: dict[TopicPartition, float] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
+        self._lags: dict[TopicPartition, int] = {}
         self._counts: Counter[str] = Counter()
 
     mundane_level = "debug"
@@ -147,6 +151,10 @@ class EvaluatorService(Service):
         )
 
     @property
+    def _caught_up(self) -> bool:
+        return not self._unplaced and all(self._lags.get(tp, 0) <= _BEHIND for tp in self.partitions)
+
+    @property
     def positions(self) -> dict[str, int]:
         """Log partition → the offset up to which it is folded."""
         return {partition.log: partition.position for partition in self.partitions.values()}
@@ -199,6 +207,7 @@ class EvaluatorService(Service):
             self._unplaced.add(tp)
         high = consumer.highwater(tp) if tp in consumer.assignment() else None  # it may have gone by now
         if high is not None:
+            self._lags[tp] = high - partition.position
             self.metrics.lag.labels(tp.topic, tp.partition).set(max(0, high - partition.position))
 
     async def _beat(self, tp: TopicPartition, partition: LogPartition, drained: bool) -> None:
@@ -244,6 +253,10 @@ class EvaluatorService(Service):
         await self._producer.send_and_wait(self.topics.dead_letters, value, key=key)
         log.warning("%s/%d/%d goes to dead letters: %s", record.topic, record.partition, record.offset, error)
 
+    async def _send_review(self, key: bytes, value: bytes) -> None:
+        assert self._producer
+        await self._producer.send_and_wait(self.topics.reviews, value, key=key)
+
     @Service.task
     async def _look(self) -> None:
         while not self.should_stop:
@@ -253,6 +266,8 @@ class EvaluatorService(Service):
                     await self._expire(status)
                     self._show(status)
                     await self._announce(status)
+                    if self._group and self._caught_up:
+                        await self.reviewer.ask(status)
             except (Unavailable, KafkaError):
                 pass  # the other task says so
             await self.sleep(_LOOK)

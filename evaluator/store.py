@@ -118,11 +118,14 @@ class Store:
         except (RedisError, OSError) as error:
             raise Unavailable(f"Redis did not answer: {error}") from error
 
-    async def wipe(self) -> None:
-        """Forget everything; running evaluators notice, and fold it anew from the log."""
+    async def wipe(self, *, asked: bool = False) -> None:
+        """Forget all that was folded; running evaluators notice, and fold it anew from the log.
+
+        What reviewers were asked is forgotten only with `asked`: it cannot be folded anew.
+        """
         for shard in self.shards:
             prefix = self.prefix(shard)
-            await WIPE(self.client, prefix + "applied", prefix)
+            await WIPE(self.client, prefix + "applied", prefix, int(asked))
 
     async def read(self, shard: int) -> list[Any]:
         """Everything of one shard but its records and histograms, as read.lua returns it."""

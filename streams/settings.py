@@ -83,6 +83,12 @@ class Limits(_Part):
     max_future: Duration = 3_600_000
 
 
+class Reviews(_Part):
+    """Labels that are asked for. `per_hour` is of the wall clock, for the whole suite; 0 asks for none."""
+
+    per_hour: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
 class Web(_Part):
     """Where a process serves /metrics, /healthz and /readyz; port 0 takes a free one."""
 
@@ -101,6 +107,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     host: Host = Host()
     limits: Limits = Limits()
+    reviews: Reviews = Reviews()
     web: Web = Web()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -258,6 +258,25 @@ def watch(
     return asyncio.run(watch_status(*_open(suite, None, redis_url), window, view))
 
 
+@app.command(group=LOOKING)
+def reviews(*, suite: SuiteFile, redis_url: RedisUrl = None, json: Json = False) -> int:
+    """Show which requests reviewers were asked about, and what came back."""
+    import time
+
+    from evaluator.reviewer import read_reviews
+
+    document = asyncio.run(read_reviews(*_open(suite, None, redis_url), time.time_ns() // 1_000_000))
+    if json:
+        print(jsonlib.dumps(document))
+        return 0
+    from rich.console import Console
+
+    from evaluator.cli.reviews import reviews_table
+
+    Console().print(reviews_table(document))
+    return 0
+
+
 @app.command(group=KEEPING)
 def rebuild(
     *,

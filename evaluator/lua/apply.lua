@@ -12,7 +12,7 @@
 --   time (ms since its generation began), flags, revision, true mask, abstain mask, segment
 --   and, once a label came: label revision, labelled_at (ms since the generation began), source.
 -- Where there is neither an abstention nor a segment the two are left out, and the flag BARE says so; a
--- source is a number, an index into the hash `sources`, as long as these are few.
+-- source is a number, an index into the hash `sources`, as long as these are few. evaluator/record.py reads it.
 
 local TIMED, ANSWERED, LIVE_REVISION, ANCHORED = 1, 2, 4, 8        -- flags: the low four bits
 local WITHDRAWN = 3                                                -- flags / 16 % 4: the label; 1 and 2 too

@@ -19,6 +19,12 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'pending')) do
     redis.call('SREM', prefix .. 'pending', name)
   end
 end
+for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'asked')) do
+  if tonumber(name) < keep then
+    redis.call('UNLINK', prefix .. 'q:' .. name)
+    redis.call('SREM', prefix .. 'asked', name)
+  end
+end
 for _, bucket in ipairs(redis.call('HKEYS', prefix .. 'versions')) do
   if tonumber(bucket) < keep * generation_ms then
     redis.call('UNLINK', prefix .. 'b:' .. bucket)
