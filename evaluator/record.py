@@ -9,7 +9,7 @@ import msgpack
 
 from streams.labels import WITHDRAWN
 
-_TIMED, _ANSWERED, _LIVE, _ANCHORED, _BARE = 1, 2, 4, 8, 64
+_TIMED, _ANSWERED, _LIVE, _ANCHORED, _BARE, _HELD = 1, 2, 4, 8, 64, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Record:
 
     label: 0 (none), POSITIVE, NEGATIVE or WITHDRAWN; with a label its version, else None. timed: a vote gave
     the time; answered: the suite answered True; by_live: the live host gave the revision; anchored: the label
-    came with its own time. source is a number where the shard's `sources` were not given.
+    came with its own time; held: it was let through on purpose. source is a number where the shard's
+    `sources` were not given.
     """
 
     time: int
@@ -31,6 +32,7 @@ class Record:
     answered: bool
     by_live: bool
     anchored: bool
+    held: bool
     label_revision: int | None = None
     labelled_at: int | None = None
     source: str | int | None = None
@@ -47,7 +49,7 @@ def decode_record(value: bytes, start: int, sources: Mapping[int, str] | None = 
     unpacker.feed(value)
     time, flags, revision, yes, *rest = unpacker
     no, segment = b"", b""
-    if flags < _BARE:
+    if not flags & _BARE:
         no, segment, *rest = rest
     version: tuple[int | None, int | None, str | int | None] = (None, None, None)
     if rest:
@@ -65,5 +67,6 @@ def decode_record(value: bytes, start: int, sources: Mapping[int, str] | None = 
         bool(flags & _ANSWERED),
         bool(flags & _LIVE),
         bool(flags & _ANCHORED),
+        bool(flags & _HELD),
         *version,
     )

@@ -33,7 +33,8 @@ async def decoded(store: Store) -> Counter:
                     for mask in (one.yes, one.no)
                 )
                 label = one.label if one.labelled else 0
-                key = (yes, no, one.segment, one.revision, label, bool(label) and one.anchored, one.answered)
+                states = (bool(label) and one.anchored, one.answered, one.held)
+                key = (yes, no, one.segment, one.revision, label, *states)
                 cells[one.time - one.time % BUCKET, key] += 1
     return cells
 
