@@ -49,7 +49,8 @@ async def fill(client) -> None:
             masks.append(bits | (1 if stage == "live" else 0))
         record = Votes(
             1, stage, "h", 0, 1, 0, len(REQUESTS) + 1, 1, HOUR, members, [[]],
-            [len(REQUESTS), 0, 0, 1, 4 * HOUR, 0], [[] for _ in members], hits, [f"r{i}" for i in hits], [1000 + i for i in hits], bytes(masks),
+            [len(REQUESTS), 0, 0, 1, 4 * HOUR, 0], [[] for _ in members], hits,
+            [f"r{i}" for i in hits], [1000 + i for i in hits], bytes(masks),
             bytes(len(masks)), 4 * HOUR, True,
         )  # fmt: skip
         state = await store.load(0, "votes:0")
