@@ -235,7 +235,8 @@ class _Court:
         flagged_rows = self.t.yes[:, column]
         flagged = float(self.t.n[flagged_rows][:, use].sum())
         labels, requests = float(mine.marked[k][:, use].sum()), float(mine.n[k][:, use].sum())
-        counted = np.isfinite(blocks.c[k]) & np.isfinite(blocks.o[k])
+        # Without a live member there is no other side: the floor alone decides.
+        counted = np.isfinite(blocks.c[k]) & (np.isfinite(blocks.o[k]) | (not self.live))
         dependent = False
         if self.by_label:
             days = _by_day(self.t, self.suite.policy.block)
@@ -252,7 +253,7 @@ class _Court:
             pooled=_ratio(blocks.s_c[k].sum(), blocks.n_c[k].sum()),
             averaged=_mean(blocks.c[k][counted]),
             reference=_ratio(blocks.s_o[k].sum(), blocks.n_o[k].sum()),
-            averaged_reference=_mean(blocks.o[k][counted]),
+            averaged_reference=_mean(blocks.o[k][counted & np.isfinite(blocks.o[k])]),
             interval=bounds if labels else None,
             coverage=_ratio(labels, requests),
             missing=missing,

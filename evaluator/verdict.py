@@ -100,6 +100,8 @@ class Verdict:
 
 def judge(facts: Facts) -> Verdict:
     """The verdict on one member."""
+    if facts.dependent:  # what was believed rests on a declaration that is false
+        return _say(facts, "INCONCLUSIVE", _doubts(facts), facts.promote or facts.against)
     if facts.stage == "live":
         return _live(facts)
     promote, against = facts.promote, facts.against
