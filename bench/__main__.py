@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from bench import hosts, store
+from bench import arithmetic, hosts, store
 
 OWN_BAR = 7.0  # µs of an evaluator's own CPU for a request and its label
 BYTES_BARS = {"Redis": 110.0, "Valkey": 65.0}
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender; medians are compared")
     rounds = parser.parse_args().rounds
-    rows = host_rows(rounds) + store_rows(rounds)
+    rows = arithmetic.rows(rounds) + host_rows(rounds) + store_rows(rounds)
     hosts.BUILD.mkdir(exist_ok=True)
     (hosts.BUILD / "bench.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     print(f"\n{'':62s}{'ratio':>8s}{'bar':>7s}   medians of {rounds} rounds")
@@ -96,7 +96,7 @@ def main() -> None:
         mark = "" if ratio is None else "reached" if ratio >= row["bar"] else "MISSED"
         detail = ", ".join(
             f"{key} {' vs '.join(map(str, row[key])) if isinstance(row[key], list) else row[key]}"
-            for key in ("cpu_us", "wall_us", "server_us", "bytes", "spread", "note")
+            for key in ("cpu_us", "wall_us", "server_us", "bytes", "ms", "spread", "note")
             if key in row
         )
         print(f"{row['name']:62s}{shown:>8s}{row['bar']:>7g}   {mark:8s}{detail}")
