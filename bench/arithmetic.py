@@ -1,4 +1,4 @@
-"""The third row: contributions and verdicts of 64 members, 10 000 patterns and 7 days, whatever the traffic."""
+"""The third row: figures and verdicts of 64 members, 10 000 patterns and 7 days, whatever the traffic."""
 
 from __future__ import annotations
 

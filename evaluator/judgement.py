@@ -122,7 +122,8 @@ class _Court:
             one = evidence[k]
             if one is not None:
                 there = believed[:, k] & ~one.veto & (span >= policy.min_span)
-                wants = needed(one, np.where(usable[:, k], mine.labels[k], 0.0), alpha=alpha)
+                labels = np.where(usable[:, k], mine.labels[k], 0.0)
+                wants = needed(one, labels, alpha=alpha, since=int(usable[:, k].argmax()))
                 claim = self._claim(one.log_e, alpha, there, bool(one.final_veto), wants)
             threshold = math.log(1 / worse_alpha) + handicap[k]
             against = worse.log_e[k]
@@ -245,6 +246,7 @@ class _Court:
             dependent = bool(dependence(c, o).dependent)
         return Facts(
             stage=self.suite.members[name].stage,
+            block=self.t.block,
             blocks=int(counted.sum()),
             span=int(self._spans(use)[-1]) if len(use) else 0,
             min_span=self.suite.policy.min_span,
@@ -282,7 +284,7 @@ class _Court:
         """Before the first mature block."""
         stage = self.suite.members[name].stage
         nothing = Facts(
-            stage, 0, 0, self.suite.policy.min_span, 0.0, 0.0, None, None, None, None, None, None, 0.0,
+            stage, self.t.block, 0, 0, self.suite.policy.min_span, 0.0, 0.0, None, None, None, None, None, None, 0.0,
             None, False, False, None, None,
         )  # fmt: skip
         return judge(nothing)

@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one member. Precisions are over mature, covered blocks; spans in ms.
+    """What is known of one member. Precisions are over mature, covered blocks; block and spans in ms.
 
     pooled weighs every request alike, averaged every block. missing: the share of its unique set in
     classes that were never labelled; coverage: the labelled share of its unique set. twin: who flags most of
@@ -48,6 +48,7 @@ class Facts:
     """
 
     stage: Literal["live", "shadow"]
+    block: int
     blocks: int
     span: int
     min_span: int
@@ -71,7 +72,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A state, why, and the numbers behind it. `since`: end of the block (ms) at which it was reached."""
+    """A state, why, and the numbers behind it. `since`: end of the block (ms) at which it was reached.
+
+    time_needed, time_range: ms of event time that the missing blocks take, and the span that is still short.
+    """
 
     state: State
     reasons: tuple[str, ...]
@@ -83,6 +87,8 @@ class Verdict:
     labels_range: tuple[int | None, int | None] = (None, None)
     blocks_needed: int | None = None
     blocks_range: tuple[int | None, int | None] = (None, None)
+    time_needed: int | None = None
+    time_range: tuple[int | None, int | None] = (None, None)
     blocks: int = 0
     unique_precision: float | None = None
     averaged_unique_precision: float | None = None
@@ -175,6 +181,8 @@ def _say(facts: Facts, state: State, reasons: list[str], claim: Claim | None) ->
         labels_range=(_up(labels[1]), _up(labels[2])),
         blocks_needed=_up(blocks[0]),
         blocks_range=(_up(blocks[1]), _up(blocks[2])),
+        time_needed=_time(facts, claim, blocks[0]),
+        time_range=(_time(facts, claim, blocks[1]), _time(facts, claim, blocks[2])),
         blocks=facts.blocks,
         unique_precision=facts.pooled,
         averaged_unique_precision=facts.averaged,
@@ -184,6 +192,15 @@ def _say(facts: Facts, state: State, reasons: list[str], claim: Claim | None) ->
         label_coverage=facts.coverage,
         twin=facts.twin if "redundant" in reasons else None,
     )
+
+
+def _time(facts: Facts, claim: Claim | None, blocks: float | None) -> int | None:
+    """ms that so many blocks take, and at least what the span lacks. None where nothing is missing but a veto
+    stands: no more of the same would lift it."""
+    needed = _up(blocks)
+    if needed is None or (not needed and claim is not None and claim.veto):
+        return None
+    return max(needed * facts.block, facts.min_span - facts.span, 0)
 
 
 def _up(value: float | None) -> int | None:

@@ -208,7 +208,7 @@ def test_before_the_first_mature_day_there_is_a_verdict_too():
 
 
 NOTHING = Facts(
-    stage="shadow", blocks=0, span=30 * DAY, min_span=7 * DAY, flagged=500, own=200, pooled=None,
+    stage="shadow", block=DAY, blocks=0, span=30 * DAY, min_span=7 * DAY, flagged=500, own=200, pooled=None,
     averaged=None, reference=None, averaged_reference=None, interval=None, coverage=0.0, missing=1.0,
     twin=None, starved=True, dependent=True, promote=None, against=None, no_floor=True,
 )  # fmt: skip
