@@ -240,3 +240,33 @@ def test_a_candidate_has_the_state_of_its_strongest_fact(facts, state, reason):
     found = judge(replace(calm, **facts))
     assert found.state == state
     assert reason in found.reasons
+
+
+@pytest.mark.parametrize(
+    ("blocks", "veto", "span", "told"),
+    [
+        ((9.2, 4.0, None), False, 30 * DAY, (10, 4, None)),
+        ((1.0, 0.5, 90.0), False, 2 * DAY, (5, 5, 90)),
+        ((0.0, 0.0, 0.0), False, 3 * DAY, (4, 4, 4)),
+        ((0.0, 0.0, 0.0), True, 30 * DAY, (None, None, None)),
+        ((None, None, None), False, 30 * DAY, (None, None, None)),
+    ],
+)
+def test_a_candidate_that_waits_says_how_long(blocks, veto, span, told):
+    """The blocks that are missing, and no less than the span that is."""
+    claim = Claim(1.0, 3.0, None, veto, blocks_needed=blocks)
+    calm = replace(NOTHING, blocks=9, missing=0.0, starved=False, dependent=False, no_floor=False)
+    found = judge(replace(calm, promote=claim, span=span))
+    days = [None if each is None else each * DAY for each in told]
+    assert [found.time_needed, *found.time_range] == days
+
+
+def test_the_time_needed_goes_by_the_rate_since_a_candidate_began():
+    """Deployed late it waits no longer than one that was there from the start."""
+    sets = {("a@1",): (60, 0.7), ("c@1",): (4, 0.78)}
+    late = stream(PAIR, 45, sets, scored=lambda name, day: name == "a@1" or day >= 30, seed=2)
+    found = judge_suite(late, suite(PAIR), moment(45))["c@1"]
+    assert (found.state, found.blocks) == ("HOLD", 15)
+    assert found.time_needed is not None
+    assert found.time_needed == found.blocks_needed * DAY
+    assert found.labels_needed == pytest.approx(4 * found.blocks_needed, abs=4)

@@ -90,3 +90,17 @@ def test_forecast_meets_what_happens():
     assert 1 / 1.6 < np.median(forecast[0]) / np.median(took) < 1.6
     inside = (forecast[1] <= took) & (took <= forecast[2])
     assert inside.mean() > 0.5
+
+
+def test_the_days_before_a_candidate_began_do_not_slow_it_down():
+    """Thirty days in which nobody asked it, and then twenty: the forecast of these twenty."""
+    blocks = stream(np.random.default_rng(4), 20, 0.85, 0.8, rate=3)
+    fields = ("c", "o", "s_c", "n_c", "s_o", "n_o")
+    late = Blocks(
+        *(np.append(np.full(30, np.nan if f in ("c", "o") else 0.0), getattr(blocks, f)) for f in fields)
+    )
+    told = needed(promote(blocks), blocks.n_c, alpha=0.05)
+    assert np.isfinite(told.blocks[0])
+    found = needed(promote(late), late.n_c, alpha=0.05, since=30)
+    assert_allclose(found.blocks, told.blocks)
+    assert_allclose(found.labels, told.labels)
