@@ -284,8 +284,8 @@ class _Court:
         """Before the first mature block."""
         stage = self.suite.members[name].stage
         nothing = Facts(
-            stage, self.t.block, 0, 0, self.suite.policy.min_span, 0.0, 0.0, None, None, None, None, None, None, 0.0,
-            None, False, False, None, None,
+            stage, self.t.block, 0, 0, self.suite.policy.min_span, 0.0, 0.0, None, None, None, None, None,
+            None, 0.0, None, False, False, None, None,
         )  # fmt: skip
         return judge(nothing)
 
