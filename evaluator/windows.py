@@ -107,7 +107,9 @@ class _Evaluation:
         self.inside: Mask = (cells.starts >= start) & (cells.starts < end)
         self.covered: Mask = cells.scored >= cells.volume[:, None]  # [B, M]
         self.covered_live: Mask = np.all(self.covered[:, self.live], axis=1)
+        self.yes: NDArray[np.float64] = cells.yes.astype(np.float64)
         self._tables: dict[bytes, NDArray[np.float64]] = {}
+        self._caught: dict[bytes, int | None] = {}
 
     def table(self, buckets: Mask) -> NDArray[np.float64]:
         """float64[P, STATES]: requests per pattern and state in these buckets of the window.
@@ -126,6 +128,13 @@ class _Evaluation:
             ).astype(np.float64)
             found = self._tables[key] = flat.reshape(len(cells.yes), STATES)
         return found
+
+    def positives(self, buckets: Mask) -> int | None:
+        """Labelled positives in these buckets; None where a label came without `requested_at`."""
+        key = buckets.tobytes()
+        if key not in self._caught:
+            self._caught[key] = _positives(self.table(buckets))
+        return self._caught[key]
 
     def known(self, buckets: Mask) -> bool:
         """Whether these buckets hold any of the window's volume, or there is none to hold."""
@@ -163,7 +172,7 @@ class _Evaluation:
             flagged if known else UNKNOWN,
             unflagged if known else UNKNOWN,
             _count(everything * _IS_ANSWERED),
-            ratio(flagged.positive, _positives(table)) if known else None,
+            ratio(flagged.positive, self.positives(buckets)) if known else None,
             self.members(),
         )
 
@@ -171,13 +180,12 @@ class _Evaluation:
         """All members' figures; those that cover the same buckets share one matrix product."""
         cells = self.cells
         members = range(len(cells.ids))
-        firing = cells.yes[:, self.live].sum(axis=1)
-        mine = np.zeros_like(cells.yes)
-        mine[:, self.live] = cells.yes[:, self.live]
-        alone = cells.yes & (firing[:, None] == mine)
+        firing = self.yes[:, self.live].sum(axis=1)
         both = self.covered & self.covered_live[:, None]
-        flagged = self._sums(cells.yes, [self.covered[:, m] for m in members])
-        unique = self._sums(alone, [both[:, m] for m in members])
+        flagged = self._sums([self.covered[:, m] for m in members])
+        scored = [both[:, m] for m in members]
+        unique = self._sums(scored, firing == 0)
+        unique[self.live] = self._sums(scored, firing == 1)[self.live]
         overlap = self._overlap()
         out = []
         for m, name in enumerate(cells.ids):
@@ -192,34 +200,42 @@ class _Evaluation:
                     int(cells.failed[self.inside, m].sum()),
                     _count(flagged[m]) if self.known(self.covered[:, m]) else UNKNOWN,
                     count,
-                    ratio(count.positive, _positives(self.table(both[:, m]))),
-                    {cells.ids[o]: overlap[m, o] for o in members if o != m},
+                    ratio(count.positive, self.positives(both[:, m])),
+                    {cells.ids[o]: n for o, n in enumerate(overlap[m]) if o != m},
                 )
             )
         return out
 
-    def _sums(self, select: Mask, buckets: Sequence[Mask]) -> NDArray[np.float64]:
-        """float64[M, STATES]: for member m the requests of the patterns select[:, m] in buckets[m]."""
+    def _sums(self, buckets: Sequence[Mask], rows: Mask | None = None) -> NDArray[np.float64]:
+        """float64[M, STATES]: of the patterns `rows` what member m flags in buckets[m]."""
         out = np.zeros((len(buckets), STATES))
         for members, mask in _groups(buckets):
-            out[members] = select[:, members].T.astype(np.float64) @ self.table(mask)
+            table = self.table(mask) if rows is None else self.table(mask) * rows[:, None]
+            out[members] = _columns(self.yes, members).T @ table
         return out
 
-    def _overlap(self) -> dict[tuple[int, int], int | None]:
-        """How many requests both of two members flagged, where both covered; None where they did nowhere."""
-        yes = self.cells.yes.astype(np.float64)
-        groups = _groups([self.covered[:, m] for m in range(yes.shape[1])])
-        out: dict[tuple[int, int], int | None] = {}
+    def _overlap(self) -> list[list[int | None]]:
+        """[M][M]: requests that both of two members flagged, where both covered; None: they did nowhere."""
+        size = self.yes.shape[1]
+        groups = _groups([self.covered[:, m] for m in range(size)])
+        out: list[list[int | None]] = [[None] * size for _ in range(size)]
         for some, mask in groups:
             for others, other in groups:
                 both = mask & other
+                if not self.known(both):
+                    continue
                 weight = self.table(both).sum(axis=1)
-                product = yes[:, some].T @ (yes[:, others] * weight[:, None])
-                known = self.known(both)
-                for i, m in enumerate(some):
-                    for j, o in enumerate(others):
-                        out[m, o] = int(product[i, j]) if known else None
+                weighed = _columns(self.yes, others) * weight[:, None]
+                product = (_columns(self.yes, some).T @ weighed).astype(np.int64).tolist()
+                for m, row in zip(some, product, strict=True):
+                    for o, n in zip(others, row, strict=True):
+                        out[m][o] = n
         return out
+
+
+def _columns(table: NDArray[np.float64], members: list[int]) -> NDArray[np.float64]:
+    """These columns, ascending; the table itself where they are all, which saves a copy."""
+    return table if len(members) == table.shape[1] else table[:, members]
 
 
 def _groups(masks: Sequence[Mask]) -> list[tuple[list[int], Mask]]:
