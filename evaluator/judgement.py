@@ -63,12 +63,27 @@ def judge_suite(cells: Cells, suite: Suite, moment: Moment) -> dict[str, Verdict
     return court.shadows() | court.members()
 
 
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """Evidence for K promotions. made: bool[K], False where the suite is empty and has no floor;
+    log_e: float64[K, D]; veto: bool[K, D]; labels, blocks: float64[3, K], see `Needed`.
+    """
+
+    made: Mask
+    log_e: Floats
+    veto: Mask
+    labels: Floats
+    blocks: Floats
+
+
 class _Court:
     def __init__(self, tables: BlockTables, suite: Suite, moment: Moment, *, by_label: bool) -> None:
         self.t, self.suite, self.moment, self.by_label = tables, suite, moment, by_label
         self.column = {name: i for i, name in enumerate(tables.ids)}
         self.live = [self.column[name] for name in suite.live]
         self.fired: Mask = np.any(tables.yes[:, self.live], axis=1)
+        self.yes: Floats = tables.yes.astype(np.float64)
+        self.flagged: Floats = self.yes.T @ tables.n  # [M, D]
         self.together: Mask = np.all(tables.whole[:, self.live], axis=1)
         late = moment.watermark - moment.horizon - moment.matured
         self.starved = late > 2 * suite.policy.block
@@ -100,16 +115,14 @@ class _Court:
         gain, rest = (
             compare(mine, whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
         )
-        evidence = [self._promote(name, k, gain, usable) for k, name in enumerate(names)]
         called = [self.suite.members[name].name for name in names]
         versions = [called.count(each) for each in called]
         handicap = np.array([self.penalty() + math.log(v) for v in versions])
-        log_e = np.stack([e.log_e if e else np.full(len(t.starts), -np.inf) for e in evidence], axis=-1)
-        adjusted = log_e - handicap
-        if policy.mode == "auto":
-            believed, level = bonferroni(adjusted, policy.alpha), policy.alpha / len(names)
-        else:
-            believed, level = e_bh(adjusted, FDR), FDR / len(names)
+        automatic = policy.mode == "auto"
+        level = (policy.alpha if automatic else FDR) / len(names)
+        cases = self._cases(names, gain, mine, usable, level / np.exp(handicap))
+        adjusted = cases.log_e.T - handicap
+        believed = bonferroni(adjusted, policy.alpha) if automatic else e_bh(adjusted, FDR)
         worse = self._flag(rest)
         worse_alpha = policy.alpha / len(names)
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)
@@ -119,16 +132,14 @@ class _Court:
             alpha = level / math.exp(handicap[k])
             span = self._spans(usable[:, k])
             claim = None
-            one = evidence[k]
-            if one is not None:
-                there = believed[:, k] & ~one.veto & (span >= policy.min_span)
-                labels = np.where(usable[:, k], mine.labels[k], 0.0)
-                wants = needed(one, labels, alpha=alpha, since=int(usable[:, k].argmax()))
-                claim = self._claim(one.log_e, alpha, there, bool(one.final_veto), wants)
+            if cases.made[k]:
+                there = believed[:, k] & ~cases.veto[k] & (span >= policy.min_span)
+                wants = Needed(cases.labels[:, k], cases.blocks[:, k])
+                claim = self._claim(cases.log_e[k], alpha, there, bool(cases.veto[k, -1]), wants)
             threshold = math.log(1 / worse_alpha) + handicap[k]
             against = worse.log_e[k]
             there = (against >= threshold) & ~worse.veto[k] & (span >= policy.min_span)
-            no_floor = one is None
+            no_floor = not cases.made[k]
             facts = self._facts(
                 name, k, usable, rest, mine, claim, bounds[k], twins[k], missing[k], no_floor=no_floor
             )
@@ -166,21 +177,30 @@ class _Court:
             name: judge(_with(f, lowest=f.pooled == lowest)) for name, f in zip(names, facts, strict=True)
         }
 
-    def _promote(self, name: str, k: int, gain: Blocks, usable: Mask) -> Evidence | None:
-        """None where the suite is empty and has no floor."""
-        policy = self.suite.policy
-        one = Blocks(gain.c[k], gain.o[k], gain.s_c[k], gain.n_c[k], gain.s_o[k], gain.n_o[k])
-        replaced = self.suite.members[name].replaces
-        if replaced in self.suite.live:
-            return self._replace(name, self.column[replaced], usable[:, k])
+    def _cases(self, names: Sequence[str], gain: Blocks, mine: Sets, usable: Mask, alpha: Floats) -> _Cases:
+        """What there is for each candidate's promotion; all at once, but for those that replace a member."""
+        policy, shape = self.suite.policy, usable.T.shape
+        labels, since = np.where(usable.T, mine.labels, 0.0), usable.argmax(axis=0)
         if not self.live and not policy.floor:
-            return None
-        out = promote(one, margin=policy.margin, floor=policy.floor, empty_suite=not self.live)
-        if self.by_label and self.live:
-            delta = min(policy.margin, 0.2 * _last(out.pooled_o, 0.5))
-            log_e = promote_labels(one.s_c, one.n_c, one.s_o, one.n_o, delta=delta)
-            return _relabel(out, log_e)
-        return out
+            nothing = np.full((3, len(names)), np.nan)
+            return _Cases(
+                np.zeros(len(names), dtype=np.bool_), np.full(shape, -np.inf), np.ones(shape, dtype=np.bool_),
+                nothing, nothing,
+            )  # fmt: skip
+        out = promote(gain, margin=policy.margin, floor=policy.floor, empty_suite=not self.live)
+        log_e, veto = out.log_e.copy(), out.veto.copy()
+        wants = needed(out, labels, alpha=alpha, since=since)
+        for k, name in enumerate(names):
+            replaced = self.suite.members[name].replaces
+            if replaced in self.suite.live:
+                one = self._replace(name, self.column[replaced], usable[:, k])
+                log_e[k], veto[k] = one.log_e, one.veto
+                told = needed(one, labels[k], alpha=alpha[k], since=since[k])
+                wants.labels[:, k], wants.blocks[:, k] = told.labels, told.blocks
+            elif self.by_label and self.live:
+                delta = min(policy.margin, 0.2 * _last(out.pooled_o[k], 0.5))
+                log_e[k] = promote_labels(gain.s_c[k], gain.n_c[k], gain.s_o[k], gain.n_o[k], delta=delta)
+        return _Cases(np.ones(len(names), dtype=np.bool_), log_e, veto, wants.labels, wants.blocks)
 
     def _replace(self, name: str, replaced: int, usable: Mask) -> Evidence:
         t = self.t
@@ -233,8 +253,7 @@ class _Court:
     ) -> Facts:
         use = usable[:, k]
         column = self.column[name]
-        flagged_rows = self.t.yes[:, column]
-        flagged = float(self.t.n[flagged_rows][:, use].sum())
+        flagged = float(self.flagged[column, use].sum())
         labels, requests = float(mine.marked[k][:, use].sum()), float(mine.n[k][:, use].sum())
         # Without a live member there is no other side: the floor alone decides.
         counted = np.isfinite(blocks.c[k]) & (np.isfinite(blocks.o[k]) | (not self.live))
@@ -269,12 +288,16 @@ class _Court:
 
     def _twins(self, names: Sequence[str], usable: Mask) -> list[str | None]:
         """For each member the live one that flags most of what it flags."""
-        columns = [self.column[name] for name in names]
-        weight = np.stack([self.t.n @ usable[:, k] for k in range(len(names))], axis=1)
-        mine = np.where(self.t.yes[:, columns], weight, 0.0)
-        shared = mine.T @ self.t.yes[:, self.live].astype(np.float64)
+        columns = np.array([self.column[name] for name in names])
+        live = self.yes[:, self.live]
+        shared = np.zeros((len(names), len(self.live)))
+        distinct, which = np.unique(usable, axis=1, return_inverse=True)
+        for i, use in enumerate(distinct.T):
+            some = which.reshape(-1) == i
+            weight = self.t.n[:, use].sum(axis=1)
+            shared[some] = self.yes[:, columns[some]].T @ (live * weight[:, None])
         out: list[str | None] = []
-        for k, column in enumerate(columns):
+        for k, column in enumerate(columns.tolist()):
             row = [(shared[k, i], self.t.ids[c]) for i, c in enumerate(self.live) if c != column]
             most, twin = max(row, default=(0.0, ""))
             out.append(twin if most > 0 else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ Mask = NDArray[np.bool_]
 WORST = {"promote": (0.0, 1.0), "flag": (1.0, 0.0)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BlockTables:
     """Requests per pattern and block.
 
@@ -42,6 +43,11 @@ class BlockTables:
     whole: Mask
     group: NDArray[np.int64]
     block: int
+
+    @cached_property
+    def together(self) -> Floats:
+        """float64[P, 3D]: n, s and s + f side by side."""
+        return np.hstack([self.n, self.s, self.s + self.f])
 
 
 def block_tables(
@@ -168,12 +174,11 @@ class Sets:
 def sets(tables: BlockTables, select: Mask) -> Sets:
     """The sets select bool[P, K], one for each column, by sampling class and block."""
     days = tables.n.shape[1]
-    together = np.hstack([tables.n, tables.s, tables.s + tables.f])
     count = int(tables.group.max(initial=0)) + 1
     out = np.empty((select.shape[1], count, 3 * days))
     for number in range(count):
         rows = slice(None) if count == 1 else tables.group == number
-        out[:, number] = select[rows].T.astype(np.float64) @ together[rows]
+        out[:, number] = select[rows].astype(np.float64).T @ tables.together[rows]
     return Sets(out[:, :, :days], out[:, :, days : 2 * days], out[:, :, 2 * days :])
 
 

@@ -49,26 +49,25 @@ class Needed:
         return _range(np.moveaxis(self.blocks, 0, -1)[index])
 
 
-def needed(evidence: Evidence, labels: ArrayLike, *, alpha: float, since: int = 0) -> Needed:
+def needed(evidence: Evidence, labels: ArrayLike, *, alpha: ArrayLike, since: ArrayLike = 0) -> Needed:
     """Labels and blocks that are missing until log_e ≥ ln(1/alpha).
 
-    labels: float64[..., B], the labels of the c side in each block (not weighted). since: index of the block
-    with which the candidate began; the days before say nothing about the rate of those to come.
+    labels: float64[..., B], the labels of the c side in each block (not weighted). alpha, since: for all
+    streams or one for each; since is the index of the block with which a candidate began: what was before
+    it says nothing about the rate of what comes.
     Of several bets that must all be won the slowest decides; of bets that share one capital, the fastest.
     """
-    threshold = math.log(1 / alpha)
+    threshold = -np.log(np.asarray(alpha, dtype=np.float64))
     blocks = []
     for one in evidence.bets:
         log_e = one.log_e if evidence.every else evidence.log_e
         now = log_e[..., -1] if log_e.shape[-1] else np.zeros(log_e.shape[:-1])
-        blocks.append(_blocks(one, threshold - now, since))
+        blocks.append(_blocks(one, threshold - now, one.used.shape[-1] - np.asarray(since)))
     times = (np.maximum if evidence.every else np.minimum).reduce(blocks)
     used = np.logical_and.reduce([one.used for one in evidence.bets])
-    m = used.sum(-1)
     counts = np.where(used, np.asarray(labels, dtype=np.float64), 0.0).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        days = used.shape[-1] - since
-        rate = counts / days if days > 0 else np.full(m.shape, np.nan)
+        rate = counts / (used.shape[-1] - np.asarray(since))
         return Needed(np.where(times == 0, 0.0, times * rate), times)
 
 
@@ -80,15 +79,14 @@ def growth(stakes: Floats, mean: Floats, variance: Floats) -> Floats:
     return out
 
 
-def _blocks(one: Bet, missing: Floats, since: int) -> Floats:
-    """float64[3, ...]: blocks until `missing` is gained."""
+def _blocks(one: Bet, missing: Floats, days: NDArray[np.int64]) -> Floats:
+    """float64[3, ...]: blocks until `missing` is gained, at the rate of the last `days` blocks."""
     m = one.used.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = one.x.sum(-1) / m
         variance = np.where(one.used, (one.x - mean[..., None]) ** 2, 0.0).sum(-1) / (m - 1)
         error = _RANGE * np.sqrt(variance / m)
-        days = one.used.shape[-1] - since
-        share = m / days if days > 0 else np.zeros(m.shape)
+        share = m / days
         out = []
         for mu in (mean, mean + error, mean - error):
             rate = growth(one.next_stakes, mu, variance) * share
