@@ -21,7 +21,15 @@ from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
 from evaluator.reviewer import Reviewer
 from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
-from streams.connect import make_consumer, make_producer, no_broker, ping_redis, redis_client, until_available
+from streams.connect import (
+    check_topics,
+    make_consumer,
+    make_producer,
+    no_broker,
+    ping_redis,
+    redis_client,
+    until_available,
+)
 from streams.dead_letters import dead_letter
 from streams.errors import BadRecord, Unavailable
 from streams.metrics import EvaluatorMetrics, Metrics, set_optional
@@ -91,11 +99,7 @@ class EvaluatorService(Service):
         try:
             await producer.start()
             await consumer.start()
-            there = await consumer.topics()
-            if missing := [topic for topic in self.kinds if topic not in there]:
-                raise Unavailable(
-                    f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`"
-                )
+            await check_topics(consumer, self.kinds)
             every = [
                 TopicPartition(topic, number)
                 for topic in self.kinds

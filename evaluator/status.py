@@ -12,6 +12,7 @@ from evaluator.evidence.maturity import Horizon
 from evaluator.evidence.maturity import horizon as measure_horizon
 from evaluator.history import History
 from evaluator.judgement import Moment, judge_suite
+from evaluator.repaired import repaired
 from evaluator.store import differs
 from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
@@ -73,7 +74,7 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
     matured = None if watermark is None or through is None else min(watermark, through - horizon)
     ends = [end for end in (watermark, matured) if end is not None]
     cells = history.cells(ids) if ends else None
-    found = Judgement({}, Dispersions(1.0, {}, {}))
+    found = Judgement({}, Dispersions(1.0, {}, {}), {})
     if cells is not None and watermark is not None and through is not None and matured is not None:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
@@ -90,6 +91,9 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
             document = _window(suite, name, view, window, marks, found.verdicts)
             if cells is not None and through is not None and matured is not None and view == "latest":
                 add_estimates(document, cells, suite, history.delays(), through, matured)
+            if view == "matured" and length == max(suite.window_ms.values()):
+                for each in (document["suite"], *document["members"]):
+                    each["repaired"] = found.repaired.get(each.get("id", ""))
             views.append(document)
     add_intervals(views, found.dispersions)
     return {
@@ -111,6 +115,7 @@ class Judgement:
 
     verdicts: dict[str, Verdict]
     dispersions: Dispersions
+    repaired: dict[str, dict[str, Any]]
 
 
 def _judgement(cells: Cells, suite: Suite, moment: Moment) -> Judgement:
@@ -118,7 +123,10 @@ def _judgement(cells: Cells, suite: Suite, moment: Moment) -> Judgement:
     for name, decline in declines(cells, suite, moment.matured).items():
         if decline:
             verdicts[name] = replace(verdicts[name], decay=decline.document())
-    return Judgement(verdicts, dispersions(cells, suite, moment.matured))
+    end = moment.matured - moment.matured % suite.bucket
+    longest = max(suite.window_ms.values(), default=0)
+    figures = repaired(cells, suite, end - longest, end)
+    return Judgement(verdicts, dispersions(cells, suite, moment.matured), figures)
 
 
 def _watermark(suite: Suite, history: History, marks: dict[str, int | None]) -> int | None:
@@ -148,6 +156,7 @@ def _window(
             "unflagged": _count(window.unflagged if window else None),
             "answered": _count(window.answered if window else None),
             "recall": window.recall if window else None,
+            "repaired": None,
         },
         "members": [
             _member(suite, each, figures.get(each), marks[each], verdicts.get(each)) for each in suite.members
@@ -174,6 +183,7 @@ def _member(
         "unique": _count(figures.unique if figures else None),
         "unique_recall": figures.unique_recall if figures else None,
         "overlap": figures.overlap if figures else {},
+        "repaired": None,
         "verdict": verdict.document() if verdict else None,
     }
 

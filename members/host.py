@@ -36,7 +36,7 @@ from members.panel import Panel
 from members.recovery import Found, Replay, Tail
 from members.sending import Abandoned, Sender
 from members.silence import Silence
-from streams.connect import make_consumer, make_producer, no_broker, until_available
+from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
 from streams.errors import Unavailable
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -168,15 +168,11 @@ class HostService(Service):
         try:
             await self._consumer.start()
             await self._producer.start()
-            there = await self._consumer.topics()
             wanted = [self.topics.requests, self.topics.votes]
             if self._tail is not None:
                 await self._tail.consumer.start()
                 wanted += [self.topics.decisions, self.topics.dead_letters]
-            if missing := [topic for topic in wanted if topic not in there]:
-                raise Unavailable(
-                    f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`"
-                )
+            await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
         except KafkaError:
             await self._close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
@@ -119,6 +119,13 @@ async def ping_redis(client: RedisClient, settings: Redis) -> None:
 async def ping_broker(kafka: Kafka) -> None:
     """Raises Unavailable when no broker answers."""
     await (await admin_client(kafka)).close()
+
+
+async def check_topics(consumer: AIOKafkaConsumer, wanted: Iterable[str]) -> None:
+    """Raises Unavailable where the broker lacks one of these topics."""
+    there = await consumer.topics()
+    if missing := [topic for topic in wanted if topic not in there]:
+        raise Unavailable(f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`")
 
 
 async def until_available(attempt: Callable[[], Awaitable[T]], *, longest: float = 10.0) -> T:
