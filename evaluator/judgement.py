@@ -268,6 +268,7 @@ class _Court:
             block=self.t.block,
             blocks=int(counted.sum()),
             span=int(self._spans(use)[-1]) if len(use) else 0,
+            offered=len(use) * self.t.block,
             min_span=self.suite.policy.min_span,
             flagged=flagged,
             own=requests,

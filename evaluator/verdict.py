@@ -44,7 +44,7 @@ class Facts:
     pooled weighs every request alike, averaged every block. missing: the share of its unique set in
     classes that were never labelled; coverage: the labelled share of its unique set. twin: who flags most of
     what is not its own. starved: labels have stopped coming. dependent: labels of one block resemble each
-    other although they were declared independent.
+    other although they were declared independent. offered: ms of mature blocks that there are.
     """
 
     stage: Literal["live", "shadow"]
@@ -68,6 +68,7 @@ class Facts:
     against: Claim | None
     lowest: bool = True
     no_floor: bool = False
+    offered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +148,17 @@ def _doubts(facts: Facts) -> list[str]:
         out.append("insufficient_labels")
     if facts.dependent:
         out.append("dependent_outcomes")
-    if not facts.blocks and facts.span >= facts.min_span and not out:
-        out.append("no_common_coverage" if not facts.coverage else "insufficient_labels")
+    if not out and not facts.span and facts.offered >= facts.min_span:
+        out.append("no_common_coverage")
+    if not out and not facts.blocks and facts.own > 0 and facts.span >= facts.min_span:
+        out.append("insufficient_labels")
     return out
 
 
 def _waits(facts: Facts, promote: Claim | None) -> list[str]:
     """What a candidate on HOLD waits for."""
+    if facts.span and not facts.own:
+        return ["nothing_of_its_own_yet"]
     if promote is None or not facts.blocks:
         return ["no_evidence_yet"]
     out = []

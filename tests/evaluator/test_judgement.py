@@ -150,6 +150,21 @@ def test_days_that_a_candidate_did_not_score_in_full_do_not_count():
     assert found.since is None or found.since >= 37 * DAY
 
 
+def test_a_candidate_with_nothing_of_its_own_waits_while_it_has_flagged_little():
+    """Too few flags to be called redundant; it is covered and labelled, so nothing is inconclusive."""
+    sets = {("a@1",): (100, 0.6), ("a@1", "c@1"): (2, 0.6)}
+    found = judge_suite(stream(PAIR, 20, sets), suite(PAIR), moment(20))["c@1"]
+    assert (found.state, found.reasons) == ("HOLD", ("nothing_of_its_own_yet",))
+
+
+def test_without_a_day_that_all_have_scored_nothing_is_concluded():
+    """The candidate was never there for a whole day."""
+    sets = {("a@1",): (100, 0.6), ("c@1",): (40, 0.9)}
+    cells = stream(PAIR, 20, sets, scored=lambda name, day: name == "a@1")
+    found = judge_suite(cells, suite(PAIR), moment(20))["c@1"]
+    assert (found.state, found.reasons) == ("INCONCLUSIVE", ("no_common_coverage",))
+
+
 def test_an_empty_suite_needs_a_floor():
     """Without it there is nothing to compare with; with it the floor decides."""
     members = {"c@1": "shadow"}
