@@ -64,8 +64,10 @@ def rows(rounds: int) -> list[dict[str, Any]]:
     out = []
     tables = {requests: cells(requests) for requests in (10**6, 10**9)}
     work = {
-        "contribution of all members": lambda c: evaluate(c, declared.live, 0, end, BUCKET),
-        "verdicts of all members": lambda c: judge_suite(c, declared, moment),
+        "contributions and verdicts": lambda c: (
+            evaluate(c, declared.live, 0, end, BUCKET),
+            judge_suite(c, declared, moment),
+        ),
         "what-if and promotion order": lambda c: (
             change(h := histogram(c, c.ids, 0, end, DAY), declared.live, ["m30@1"], ["m3@1"]),
             order(h, declared.shadow, declared.live),

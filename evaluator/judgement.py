@@ -24,7 +24,7 @@ from evaluator.evidence.labelwise import promote as promote_labels
 from evaluator.evidence.many import bonferroni, e_bh
 from evaluator.evidence.needed import Needed, needed
 from evaluator.evidence.replacement import replace
-from evaluator.tables import BlockTables, Sets, block_tables, compare, sets
+from evaluator.tables import BlockTables, Sets, block_tables, compare, flagged_by, sets
 from evaluator.verdict import Claim, Facts, Verdict, judge
 from streams.suite import Suite
 
@@ -81,9 +81,15 @@ class _Court:
         self.t, self.suite, self.moment, self.by_label = tables, suite, moment, by_label
         self.column = {name: i for i, name in enumerate(tables.ids)}
         self.live = [self.column[name] for name in suite.live]
-        self.fired: Mask = np.any(tables.yes[:, self.live], axis=1)
+        firing = tables.yes[:, self.live].sum(axis=1)
+        self.fired: Mask = firing > 0
         self.yes: Floats = tables.yes.astype(np.float64)
-        self.flagged: Floats = self.yes.T @ tables.n  # [M, D]
+        self.free, self.alone, everything = flagged_by(
+            tables, self.yes, [firing == 0, firing == 1, np.ones(len(firing), dtype=np.bool_)]
+        )
+        self.whole = sets(tables, self.fired[:, None])
+        self.flagged: Floats = everything.requests  # [M, D]
+        self._shared: dict[bytes, Floats] = {}
         self.together: Mask = np.all(tables.whole[:, self.live], axis=1)
         late = moment.watermark - moment.horizon - moment.matured
         self.starved = late > 2 * suite.policy.block
@@ -107,13 +113,12 @@ class _Court:
         names = self.suite.shadow
         if not names or not len(self.t.starts):
             return {name: self._nothing(name) for name in names}
-        t, policy = self.t, self.suite.policy
+        policy = self.suite.policy
         columns = [self.column[name] for name in names]
         usable = self.usable(names)
-        own: Mask = t.yes[:, columns] & ~self.fired[:, None]
-        mine, whole = sets(t, own), sets(t, self.fired[:, None])
+        mine = self.free.take(columns)
         gain, rest = (
-            compare(mine, whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
+            compare(mine, self.whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
         )
         called = [self.suite.members[name].name for name in names]
         versions = [called.count(each) for each in called]
@@ -152,13 +157,10 @@ class _Court:
         names = self.suite.live
         if not names or not len(self.t.starts):
             return {name: self._nothing(name) for name in names}
-        t, policy = self.t, self.suite.policy
+        policy = self.suite.policy
         usable = self.usable(names)
-        firing = t.yes[:, self.live].sum(axis=1)
-        own: Mask = t.yes[:, self.live] & (firing == 1)[:, None]
-        rest: Mask = self.fired[:, None] & ~own
-        mine = sets(t, own)
-        sides = compare(mine, sets(t, rest), usable, "flag", by_label=self.by_label)
+        mine = self.alone.take(self.live)
+        sides = compare(mine, self.whole.without(mine), usable, "flag", by_label=self.by_label)
         evidence = self._flag(sides)
         alpha = policy.alpha / len(names) / math.exp(self.penalty())
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)
@@ -289,20 +291,22 @@ class _Court:
 
     def _twins(self, names: Sequence[str], usable: Mask) -> list[str | None]:
         """For each member the live one that flags most of what it flags."""
-        columns = np.array([self.column[name] for name in names])
-        live = self.yes[:, self.live]
-        shared = np.zeros((len(names), len(self.live)))
-        distinct, which = np.unique(usable, axis=1, return_inverse=True)
-        for i, use in enumerate(distinct.T):
-            some = which.reshape(-1) == i
-            weight = self.t.n[:, use].sum(axis=1)
-            shared[some] = self.yes[:, columns[some]].T @ (live * weight[:, None])
+        columns = [self.column[name] for name in names]
+        shared = [self._overlap(usable[:, k])[column] for k, column in enumerate(columns)]
         out: list[str | None] = []
-        for k, column in enumerate(columns.tolist()):
-            row = [(shared[k, i], self.t.ids[c]) for i, c in enumerate(self.live) if c != column]
+        for k, column in enumerate(columns):
+            row = [(shared[k][i], self.t.ids[c]) for i, c in enumerate(self.live) if c != column]
             most, twin = max(row, default=(0.0, ""))
             out.append(twin if most > 0 else None)
         return out
+
+    def _overlap(self, use: Mask) -> Floats:
+        """float64[M, L]: requests of the blocks use bool[D] that both a member and each live one flag."""
+        key = use.tobytes()
+        if key not in self._shared:
+            weight = self.t.n[:, use].sum(axis=1)
+            self._shared[key] = self.yes.T @ (self.yes[:, self.live] * weight[:, None])
+        return self._shared[key]
 
     def _nothing(self, name: str) -> Verdict:
         """Before the first mature block."""

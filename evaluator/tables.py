@@ -123,6 +123,14 @@ class Sets:
     s: Floats
     marked: Floats
 
+    def take(self, rows: Sequence[int]) -> Sets:
+        """These rows."""
+        return Sets(self.n[rows], self.s[rows], self.marked[rows])
+
+    def without(self, part: Sets) -> Sets:
+        """What is left of these sets when `part`, a subset of each, is taken out."""
+        return Sets(self.n - part.n, self.s - part.s, self.marked - part.marked)
+
     @property
     def requests(self) -> Floats:
         """float64[K, D]"""
@@ -179,7 +187,29 @@ def sets(tables: BlockTables, select: Mask) -> Sets:
     for number in range(count):
         rows = slice(None) if count == 1 else tables.group == number
         out[:, number] = select[rows].astype(np.float64).T @ tables.together[rows]
-    return Sets(out[:, :, :days], out[:, :, days : 2 * days], out[:, :, 2 * days :])
+    return _cut(out)
+
+
+def flagged_by(tables: BlockTables, yes: Floats, parts: Sequence[Mask]) -> list[Sets]:
+    """For each of `parts` (bool[P]) the sets of its requests that each member flags: K = M, one product.
+
+    yes: float64[P, M], the `yes` of the tables.
+    """
+    width, members = tables.together.shape[1], yes.shape[1]
+    count = int(tables.group.max(initial=0)) + 1
+    out = np.empty((len(parts), members, count, width))
+    for number in range(count):
+        rows = slice(None) if count == 1 else tables.group == number
+        wide = np.hstack([tables.together[rows] * part[rows, None] for part in parts])
+        product = yes[rows].T @ wide
+        out[:, :, number] = product.reshape(members, len(parts), width).swapaxes(0, 1)
+    return [_cut(each) for each in out]
+
+
+def _cut(sums: Floats) -> Sets:
+    """float64[K, C, 3D] → the sets."""
+    days = sums.shape[2] // 3
+    return Sets(sums[:, :, :days], sums[:, :, days : 2 * days], sums[:, :, 2 * days :])
 
 
 def compare(c: Sets, o: Sets, usable: Mask, claim: str, *, by_label: bool = False) -> Blocks:

@@ -6,7 +6,7 @@ where there are none, it is None. An undefined ratio is None, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +109,7 @@ class _Evaluation:
         self.covered_live: Mask = np.all(self.covered[:, self.live], axis=1)
         self.yes: NDArray[np.float64] = cells.yes.astype(np.float64)
         self._tables: dict[bytes, NDArray[np.float64]] = {}
+        self._known: dict[bytes, bool] = {}
         self._caught: dict[bytes, int | None] = {}
 
     def table(self, buckets: Mask) -> NDArray[np.float64]:
@@ -138,8 +139,11 @@ class _Evaluation:
 
     def known(self, buckets: Mask) -> bool:
         """Whether these buckets hold any of the window's volume, or there is none to hold."""
-        volume = self.cells.volume
-        return bool(not volume[self.inside].any() or volume[buckets & self.inside].any())
+        key = buckets.tobytes()
+        if key not in self._known:
+            volume = self.cells.volume
+            self._known[key] = bool(not volume[self.inside].any() or volume[buckets & self.inside].any())
+        return self._known[key]
 
     def intervals(self, buckets: Mask) -> list[tuple[int, int]]:
         """The window less the buckets that are not covered; a bucket without requests is covered."""
@@ -179,40 +183,43 @@ class _Evaluation:
     def members(self) -> list[MemberFigures]:
         """All members' figures; those that cover the same buckets share one matrix product."""
         cells = self.cells
-        members = range(len(cells.ids))
-        firing = self.yes[:, self.live].sum(axis=1)
-        both = self.covered & self.covered_live[:, None]
-        flagged = self._sums([self.covered[:, m] for m in members])
-        scored = [both[:, m] for m in members]
-        unique = self._sums(scored, firing == 0)
-        unique[self.live] = self._sums(scored, firing == 1)[self.live]
+        firing = cells.yes[:, self.live].sum(axis=1)
+        covered = np.ascontiguousarray(self.covered.T)
+        both = covered & self.covered_live
+        (flagged,) = self._sums(covered, [np.ones(len(firing), dtype=np.bool_)])
+        unique, alone = self._sums(both, [firing == 0, firing == 1])
+        unique[self.live] = alone[self.live]
+        scored, abstained, failed = (
+            table[self.inside].sum(axis=0).tolist() for table in (cells.scored, cells.abstained, cells.failed)
+        )
         overlap = self._overlap()
         out = []
         for m, name in enumerate(cells.ids):
-            own = unique[m] if self.known(both[:, m]) else None
+            own = unique[m] if self.known(both[m]) else None
             count = UNKNOWN if own is None else _count(own)
             out.append(
                 MemberFigures(
                     name,
-                    self.intervals(self.covered[:, m]),
-                    int(cells.scored[self.inside, m].sum()),
-                    int(cells.abstained[self.inside, m].sum()),
-                    int(cells.failed[self.inside, m].sum()),
-                    _count(flagged[m]) if self.known(self.covered[:, m]) else UNKNOWN,
+                    self.intervals(covered[m]),
+                    scored[m],
+                    abstained[m],
+                    failed[m],
+                    _count(flagged[m]) if self.known(covered[m]) else UNKNOWN,
                     count,
-                    ratio(count.positive, self.positives(both[:, m])),
+                    ratio(count.positive, self.positives(both[m])),
                     {cells.ids[o]: n for o, n in enumerate(overlap[m]) if o != m},
                 )
             )
         return out
 
-    def _sums(self, buckets: Sequence[Mask], rows: Mask | None = None) -> NDArray[np.float64]:
-        """float64[M, STATES]: of the patterns `rows` what member m flags in buckets[m]."""
-        out = np.zeros((len(buckets), STATES))
+    def _sums(self, buckets: Mask, parts: Sequence[Mask]) -> list[NDArray[np.float64]]:
+        """float64[M, STATES] for each part, bool[P]: what member m flags of its patterns in buckets[m]."""
+        out = np.zeros((len(buckets), len(parts), STATES))
         for members, mask in _groups(buckets):
-            table = self.table(mask) if rows is None else self.table(mask) * rows[:, None]
-            out[members] = _columns(self.yes, members).T @ table
-        return out
+            wide = np.hstack([self.table(mask) * part[:, None] for part in parts])
+            product = _columns(self.yes, members).T @ wide
+            out[members] = product.reshape(len(members), len(parts), STATES)
+        return [out[:, i] for i in range(len(parts))]
 
     def _overlap(self) -> list[list[int | None]]:
         """[M][M]: requests that both of two members flagged, where both covered; None: they did nowhere."""
@@ -238,7 +245,7 @@ def _columns(table: NDArray[np.float64], members: list[int]) -> NDArray[np.float
     return table if len(members) == table.shape[1] else table[:, members]
 
 
-def _groups(masks: Sequence[Mask]) -> list[tuple[list[int], Mask]]:
+def _groups(masks: Iterable[Mask]) -> list[tuple[list[int], Mask]]:
     """Indexes of equal masks together."""
     groups: dict[bytes, tuple[list[int], Mask]] = {}
     for i, mask in enumerate(masks):
