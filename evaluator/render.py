@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streams.errors import ChorusError
-from streams.times import format_time
+from streams.times import format_duration, format_time
 
 Doc = Mapping[str, Any]
 Kind = Literal["adds", "costs", "nothing", "failing", "unknown"]
@@ -185,14 +185,30 @@ def _notes(window: Doc) -> list[Text]:
 
 
 def verdict_line(member: Doc) -> str:
-    """A verdict in one line: since when, and why; "" for HOLD, OK and none."""
+    """A verdict in one line: since when, and why, or what it waits for; "" where there is nothing to say."""
     verdict = member.get("verdict")
+    if verdict and verdict["state"] == "HOLD" and verdict.get("time_needed") is not None:
+        labels = _range(verdict["labels_needed"], verdict["labels_range"], str)
+        time = _range(verdict["time_needed"], verdict["time_range"], _span)
+        return f"{member['id']}: HOLD, about {labels} more labels, {time}"
     if not verdict or verdict["state"] in _SILENT:
         return ""
     since = f" since {format_time(verdict['since'])[:10]}" if verdict["since"] is not None else ""
     why = ", ".join(verdict["reasons"]).replace("_", " ")
     twin = f" (with {verdict['twin']})" if verdict["twin"] else ""
     return f"{member['id']}: {verdict['state']}{since}, {why}{twin}"
+
+
+def _range(value: Any, ends: Sequence[Any], text: Callable[[Any], str]) -> str:
+    """ "240 (150 to 590)"; an upper end that is not known is "never"."""
+    low, high = ("never" if end is None else text(end) for end in ends)
+    return f"{'?' if value is None else text(value)} ({low} to {high})"
+
+
+def _span(ms: int) -> str:
+    """To the day, or where that is more than it to the hour."""
+    unit = 86_400_000 if ms >= 86_400_000 else 3_600_000
+    return format_duration(-(-ms // unit) * unit) if ms else "no time"
 
 
 def number(n: int | None) -> str:

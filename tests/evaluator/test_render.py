@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.render import hint, number, percent, status_text
+from evaluator.render import hint, number, percent, status_text, verdict_line
 from streams.errors import ChorusError
 
 NONE = {"n": None, "positive": None, "negative": None, "unlabelled": None, "precision": None}
@@ -154,3 +154,22 @@ def test_numbers_are_short_and_percentages_honest() -> None:
     shown = [number(n) for n in (0, 9_999, 10_000, 99_949, 99_950, 999_499, 999_500, 12_345_678_901_234)]
     assert shown == ["0", "9999", "10.0k", "99.9k", "100k", "999k", "1.0M", "12.3T"]
     assert [percent(x) for x in (0, 0.001, 0.5, 0.999, 1)] == ["0 %", "<1 %", "50 %", ">99 %", "100 %"]
+
+
+def test_a_candidate_that_waits_says_for_what() -> None:
+    """Labels and time, as ranges; an end that is not known may be never. Without a forecast, nothing."""
+    day = 86_400_000
+    verdict = {
+        "state": "HOLD",
+        "reasons": ["needs_labels"],
+        "since": None,
+        "twin": None,
+        "labels_needed": 240,
+        "labels_range": [150, None],
+        "time_needed": 21 * day - 5,
+        "time_range": [13 * day, None],
+    }
+    line = verdict_line(member("c@1", verdict=verdict))
+    assert line == "c@1: HOLD, about 240 (150 to never) more labels, 21d (13d to never)"
+    assert line in status_text(document(member("c@1", verdict=verdict)))
+    assert verdict_line(member("c@1", verdict={**verdict, "time_needed": None})) == ""
