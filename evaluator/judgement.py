@@ -84,11 +84,9 @@ class _Court:
         firing = tables.yes[:, self.live].sum(axis=1)
         self.fired: Mask = firing > 0
         self.yes: Floats = tables.yes.astype(np.float64)
-        self.free, self.alone, everything = flagged_by(
-            tables, self.yes, [firing == 0, firing == 1, np.ones(len(firing), dtype=np.bool_)]
-        )
+        self.free, self.alone = flagged_by(tables, self.yes, [firing == 0, firing == 1])
         self.whole = sets(tables, self.fired[:, None])
-        self.flagged: Floats = everything.requests  # [M, D]
+        self.flagged: Floats = self.yes.T @ tables.n  # [M, D]
         self._shared: dict[bytes, Floats] = {}
         self.together: Mask = np.all(tables.whole[:, self.live], axis=1)
         late = moment.watermark - moment.horizon - moment.matured

@@ -127,7 +127,7 @@ def classes(g: Strata, features: Mask | None = None) -> Ints:
     usually depend). It looks at which requests have labels, never at what the labels say. A stratum too small
     to have a rate of its own stays with those it is like.
     """
-    columns = g.yes if features is None else np.column_stack([features, g.yes])
+    columns = (g.yes if features is None else np.column_stack([features, g.yes])).astype(np.float64)
     n, labels = g.n.sum(axis=1), (g.s + g.f).sum(axis=1)
     out = np.zeros(len(n), dtype=np.int64)
     number = 0
@@ -135,7 +135,9 @@ def classes(g: Strata, features: Mask | None = None) -> Ints:
         todo, leaves = [np.flatnonzero(g.fixed == fixed)], []
         while todo:
             rows = todo.pop()
-            side = _split(n[rows], labels[rows], columns[rows].astype(np.float64))
+            # All of them need no copy: mostly there is one class.
+            mine = columns if len(rows) == len(n) else columns[rows]
+            side = _split(n[rows], labels[rows], mine)
             if side is None:
                 leaves.append(rows)
             else:
@@ -244,7 +246,7 @@ def _split(n: Floats, labels: Floats, columns: Floats) -> Mask | None:
     """The column that divides these strata best by label rate; None where none does beyond doubt."""
     if not len(n) or not columns.shape[1]:
         return None
-    n1, l1 = columns.T @ n, columns.T @ labels
+    n1, l1 = (columns.T @ np.column_stack([n, labels])).T
     gain = _apart(n1, l1, n.sum() - n1, labels.sum() - l1)
     best = int(gain.argmax())
     return np.asarray(columns[:, best] > 0) if gain[best] > _SURE else None
