@@ -218,8 +218,14 @@ class _Court:
     def _flag(self, blocks: Blocks) -> Evidence:
         out = flag(blocks, margin=self.suite.policy.margin)
         if self.by_label:
-            delta = min(self.suite.policy.margin, 0.2 * float(np.nan_to_num(out.pooled_o[..., -1]).mean()))
-            return _relabel(out, flag_labels(blocks.s_c, blocks.n_c, blocks.s_o, blocks.n_o, delta=delta))
+            log_e = np.empty_like(out.log_e)
+            for k, (s_c, n_c, s_o, n_o) in enumerate(
+                zip(blocks.s_c, blocks.n_c, blocks.s_o, blocks.n_o, strict=True)
+            ):
+                # Each against its own rest: one of which nothing is known must not narrow the margin.
+                delta = min(self.suite.policy.margin, 0.2 * _last(out.pooled_o[k], 1.0))
+                log_e[k] = flag_labels(s_c, n_c, s_o, n_o, delta=delta)
+            return _relabel(out, log_e)
         return out
 
     def _spans(self, usable: Mask) -> NDArray[np.int64]:

@@ -198,6 +198,18 @@ def test_labels_declared_independent_that_are_not_conclude_nothing():
     assert found.state == "INCONCLUSIVE"
 
 
+def test_members_that_nothing_is_known_of_do_not_narrow_the_margin():
+    """The evidence against b is the same, however many idle members there are beside it."""
+    sets = {("a@1",): (600, 0.8), ("b@1",): (600, 0.76)}
+    found = []
+    for idle in ("", "efghijkl"):
+        members = {"a@1": "live", "b@1": "live"} | {f"{name}@1": "live" for name in idle}
+        declared = suite(members, evidence='"labels"')
+        found.append(judge_suite(stream(members, 60, sets), declared, moment(60))["b@1"])
+    assert found[0].log_e == found[1].log_e
+    assert {each.state for each in found} == {"OK"}
+
+
 def test_verdicts_are_a_function_of_the_counts():
     """Whatever the order of the cells and however they lie in shards."""
     members = {"a@1": "live", "b@1": "live", "c@1": "shadow"}
