@@ -7,13 +7,12 @@ evaluators met), a reader that goes by ids sees it once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streams.times import format_time
+from evaluator.events import cloud_event
 
 #: Verdict → type of the event. Other states are announced only as the end of one of these.
 TYPES = {
@@ -84,13 +83,4 @@ def _event(
     suite: str, member: str, kind: str, status: str, since: int | None, watermark: int, data: dict[str, Any]
 ) -> dict[str, Any]:
     name = f"{suite}|{member}|{kind}|{status}|{since if status == 'firing' else watermark}"
-    return {
-        "specversion": "1.0",
-        "id": hashlib.sha256(name.encode()).hexdigest()[:32],
-        "source": f"chorus/{suite}",
-        "type": kind,
-        "subject": member,
-        "time": format_time(watermark),
-        "datacontenttype": "application/json",
-        "data": data,
-    }
+    return cloud_event(suite, kind, member, name=name, time=watermark, data=data)

@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluator.cells import LABEL, Cells
 from evaluator.evidence.confidence import dispersion, interval
-from evaluator.evidence.maturity import Delays, arrival
+from evaluator.evidence.maturity import Delays, arrival, inflate
 from evaluator.tables import block_tables, sets
 from evaluator.windows import evaluate
 from streams.labels import NEGATIVE, POSITIVE
 from streams.suite import Suite
 
 _FINE = 1_000  # counts are inflated in thousandths
-_LEAST = 0.1  # a bucket is never inflated by more than ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def add_estimates(
     if not all(one.enough for one in come.values()):
         return
     age = np.maximum(through - cells.starts - suite.bucket // 2, 0)
-    weight = {outcome: _weight(one.arrived(age)) for outcome, one in come.items()}
+    weight = {outcome: inflate(1.0, one.arrived(age)) for outcome, one in come.items()}
     label = cells.state & LABEL
     w = np.ones(len(cells.count))
     for outcome, per_bucket in weight.items():
@@ -101,7 +99,3 @@ def add_estimates(
     for member in window["members"]:
         member["flagged"]["estimate"] = by_id[member["id"]].flagged.precision
         member["unique"]["estimate"] = by_id[member["id"]].unique.precision
-
-
-def _weight(f: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1 / np.maximum(f, _LEAST))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import msgpack
 from redis.exceptions import RedisError
 
+from evaluator.events import cloud_event
 from evaluator.history import History
 from evaluator.keys import reviews_key, shard_of
 from evaluator.record import decode_record
@@ -23,7 +23,6 @@ from streams.errors import Unavailable
 from streams.labels import POSITIVE
 from streams.settings import Settings
 from streams.suite import Suite
-from streams.times import format_time
 
 log = logging.getLogger("chorus.evaluator")
 
@@ -172,24 +171,16 @@ def review_event(suite: str, asking: Asking, now: int) -> dict[str, Any]:
     """The CloudEvent that asks about one request; `now` in ms. Its id is that of the request's one asking."""
     request = asking.request
     name = f"{suite}|{TYPE}|{request.id}|{request.time}"
-    return {
-        "specversion": "1.0",
-        "id": hashlib.sha256(name.encode()).hexdigest()[:32],
-        "source": f"chorus/{suite}",
-        "type": TYPE,
-        "subject": request.id,
-        "time": format_time(now),
-        "datacontenttype": "application/json",
-        "data": {
-            "request_id": request.id,
-            "event_time": request.time,
-            "members": list(request.members),
-            "class": asking.class_name,
-            "probability": asking.probability,
-            "reason": asking.reason,
-            "suite": suite,
-        },
+    data: dict[str, Any] = {
+        "request_id": request.id,
+        "event_time": request.time,
+        "members": list(request.members),
+        "class": asking.class_name,
+        "probability": asking.probability,
+        "reason": asking.reason,
+        "suite": suite,
     }
+    return cloud_event(suite, TYPE, request.id, name=name, time=now, data=data)
 
 
 async def read_asked(store: Store, history: History, generations: Iterable[int] | None = None) -> list[Asked]:

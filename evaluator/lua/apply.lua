@@ -23,7 +23,7 @@ local prefix = ARGV[1]
 local call, pack, unpack_msg = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, max, min = math.floor, math.max, math.min
 local char, byte, sub = string.char, string.byte, string.sub
-local bor, band = bit.bor, bit.band
+local bor = bit.bor
 local CHUNK = 4000                                                  -- Lua's unpack() takes about 8000
 local FEW = 1000                                                    -- sources that have a number
 
