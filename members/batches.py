@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,16 +107,27 @@ class Scorer:
             **{"watermark": owned.watermark.value, **more},
         )
 
+    def _sender(self, owned: Owned) -> Sender:
+        return owned.sender or self._send
+
+    def _together(
+        self, owned: Owned, offset: int | None = None, *, join: bool = False
+    ) -> AbstractAsyncContextManager[asyncio.Future[None]]:
+        """A transaction, where there are any; with `join` the next batch that is ready shares it."""
+        more = (lambda: owned.ready > 0) if join else (lambda: False)
+        return self._sender(owned).together(lambda: owned.wanted, offset, more)
+
     async def hello(self, owned: Owned) -> str:
         """Write the record that marks the take-over; returns what to listen for."""
         hello = uuid.uuid4().hex
         at = owned.position
-        await self._write(owned, self._frame(owned, at, at, hello=hello))
+        async with self._together(owned):
+            await self._write(owned, self._frame(owned, at, at, hello=hello))
         return hello
 
     async def heartbeat(self, owned: Owned) -> None:
         """Say that the partition has nothing more to read."""
-        async with owned.order:
+        async with owned.order, self._together(owned):
             at = owned.done
             owned.tail = await self._write(owned, self._frame(owned, at, at, idle=True))
 
@@ -127,9 +139,11 @@ class Scorer:
                     part = [record for record in records if first <= record.offset < stop]
                     if votes is None:
                         part_scored = await self._score(owned, self._decode(owned, part))
-                        await self._write_scored(owned, part_scored, first, stop)
+                        async with self._together(owned, stop):
+                            await self._write_scored(owned, part_scored, first, stop)
                     else:
-                        await self._repeat(owned, votes, part)
+                        async with self._together(owned, stop):
+                            await self._repeat(owned, votes, part)
                     owned.done = stop
                 # `tail` stays: until the replay is over, a successor needs what was recorded before.
                 owned.replay.forget(end)
@@ -137,9 +151,19 @@ class Scorer:
         decoded = self._decode(owned, records)
         del records  # what waits for the broker does without them
         batch = await self._score(owned, decoded)
-        async with owned.order:
-            owned.tail = await self._write_scored(owned, batch, start, end)
-            owned.done = end
+        owned.ready += 1
+        try:
+            await owned.order.acquire()
+        finally:
+            owned.ready -= 1
+        try:
+            async with self._together(owned, end, join=True) as committed:
+                tail = await self._write_scored(owned, batch, start, end)
+        finally:
+            owned.order.release()
+        await committed
+        if end > owned.done:  # of several that were committed at once the last may be here first
+            owned.tail, owned.done = tail, end
 
     def _decode(self, owned: Owned, records: list[Any]) -> DecodedBatch:
         began = time.perf_counter()
@@ -213,9 +237,10 @@ class Scorer:
     ) -> None:
         topic = self._topics.decisions
         letters = [dead_letter(record, error, self._name) for record, error in bad]
+        send = self._sender(owned)
         await asyncio.gather(
-            self._send.many(topic, owned.partition % self._partitions[topic], rows, lambda: owned.wanted),
-            self._send.many(
+            send.many(topic, owned.partition % self._partitions[topic], rows, lambda: owned.wanted),
+            send.many(
                 self._topics.dead_letters,
                 owned.partition % self._partitions[self._topics.dead_letters],
                 letters,
@@ -234,7 +259,7 @@ class Scorer:
         return await self._write_bytes(owned, encode(votes))
 
     async def _write_bytes(self, owned: Owned, value: bytes) -> int:
-        return await self._send.one(
+        return await self._sender(owned).one(
             self._topics.votes,
             self.votes_partition(owned.partition),
             str(owned.partition).encode(),

@@ -8,8 +8,9 @@ What a live host does with a batch, in this order, is a write-ahead log (members
 4. commit the offset of `requests` (throttled);
 5. commit how far back on `votes` a successor has to read (throttled, after 4).
 
-A shadow host does 1, 2 and 4, in a consumer group of its own. Batches of one partition are written in
-order; while one waits for the broker the next is scored.
+Where the broker has transactions, 2 to 4 are one of them (members/transactions.py). A shadow host does 1, 2
+and 4, in a consumer group of its own. Batches of one partition are written in order; while one waits for the
+broker the next is scored.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from members.panel import Panel
 from members.recovery import Found, Replay, Tail
 from members.sending import Abandoned, Sender
 from members.silence import Silence
+from members.transactions import Transactions, open_transactions, why_lost
 from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
 from streams.errors import Unavailable
 from streams.metrics import Metrics
@@ -99,6 +101,7 @@ class HostService(Service):
         self._consumer: Any = None
         self._producer: Any = None
         self._tail: Tail | None = None
+        self._transactions: Transactions | None = None
         self._main: asyncio.Task[None] | None = None
 
     # -- start and stop
@@ -119,6 +122,8 @@ class HostService(Service):
             task.cancel()
         if self._consumer is not None:
             await _briefly(self._commit(force=True))
+        if self._transactions is not None:
+            await _briefly(self._transactions.close())
         await _briefly(self._close())
         await _briefly(self._panel.close())
 
@@ -172,6 +177,7 @@ class HostService(Service):
             if self._tail is not None:
                 await self._tail.consumer.start()
                 wanted += [self.topics.decisions, self.topics.dead_letters]
+                self._transactions = await open_transactions(kafka, self.topics.requests, self.group)
             await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
         except KafkaError:
@@ -267,10 +273,14 @@ class HostService(Service):
         began = time.perf_counter()
         if done:
             self._commit_due = now + self.settings.host.commit_every / 1000
+            offsets = {
+                TopicPartition(self.topics.requests, p): offset
+                for p, offset in done.items()
+                if self._owned[p].sender is None  # else each transaction has committed its own
+            }
             try:
-                await self._consumer.commit(
-                    {TopicPartition(self.topics.requests, p): offset for p, offset in done.items()}
-                )
+                if offsets:
+                    await self._consumer.commit(offsets)
             except (KafkaError, IllegalStateError) as error:
                 log.debug("the offsets were not committed, and will be: %r", error)
                 return
@@ -315,19 +325,53 @@ class HostService(Service):
             for table in (self._owned, self._fresh):
                 if (owned := table.pop(partition, None)) is not None:
                     owned.lost = True
+                    if self._transactions is not None:
+                        self._transactions.give_back(owned)
             self._committed.pop(partition, None)
 
     async def _assigned(self, partitions: Iterable[int]) -> None:
-        host = self.settings.host
         for partition in partitions:
-            self._fresh[partition] = Owned(partition, Watermark(host.leap, host.agree))
+            self._assign(partition)
         self._assigned_once = True
+
+    def _assign(self, partition: int) -> None:
+        host = self.settings.host
+        self._fresh[partition] = Owned(partition, Watermark(host.leap, host.agree))
+
+    def _dropped(self, owned: Owned, error: BaseException) -> None:
+        """A transaction of this partition failed: another host has it now, or has to have it from the start.
+
+        By the time that is seen to, the group has said whether the partition is still this host's.
+        """
+        if owned.lost or self.should_stop:
+            return
+        log.warning(
+            "partition %d of %s is taken over anew: %s",
+            owned.partition,
+            self.topics.requests,
+            why_lost(error),
+        )
+        owned.lost = True
+        for table in (self._owned, self._fresh):
+            if table.get(owned.partition) is owned:
+                del table[owned.partition]
+        wait = self.settings.kafka.session_timeout / 2000
+        asyncio.get_running_loop().call_later(wait, self._retake, owned.partition)
+
+    def _retake(self, partition: int) -> None:
+        gone = (
+            self.should_stop or self._consumer is None or partition in self._owned.keys() | self._fresh.keys()
+        )
+        if not gone and TopicPartition(self.topics.requests, partition) in self._consumer.assignment():
+            self._assign(partition)
 
     async def _take_over(self, fresh: dict[int, Owned]) -> None:
         """Find where to go on with new partitions, and what of it was answered already."""
         found: dict[int, dict[int, Found]] = {}
         for partition, owned in fresh.items():
             tp = TopicPartition(self.topics.requests, partition)
+            if self._transactions is not None:
+                await self._transactions.take(owned, self._dropped)
             committed = await self._consumer.committed(tp)
             owned.position = owned.done = await self._beginning(tp) if committed is None else committed
             if self._tail is not None:

@@ -11,6 +11,7 @@ from aiokafka import ConsumerRebalanceListener
 from aiokafka.structs import TopicPartition
 
 from members.recovery import Replay
+from members.sending import Sender
 from streams.watermark import Watermark
 
 
@@ -28,9 +29,13 @@ class Owned:
     tail: int | None = None
     replay: Replay = field(default_factory=Replay)
     lost: bool = False
+    #: writes what belongs to the partition, where that has transactions of its own
+    sender: Sender | None = None
     #: keeps the batches of the partition in order while two are under way
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     under_way: int = 0
+    #: batches that are scored and wait for `order`
+    ready: int = 0
     heard: float = field(default_factory=time.monotonic)
     idle_told: bool = False
 

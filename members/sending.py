@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -38,22 +39,34 @@ class Sender:
         delay = 0.1
         while wanted():
             try:
-                answer = await self._patiently(attempt())
-            except MessageSizeTooLargeError as error:
-                raise ChorusError(
-                    f"the broker at {self._where} refuses records of the size that it should take: "
-                    f"set max.message.bytes of the topic to 1 MB or more ({error})"
-                ) from None
+                return await self._once(attempt)
             except KafkaError as error:
                 self._tell(str(error) or type(error).__name__)
-            else:
-                if self._down:
-                    log.info("the broker at %s answers again", self._where)
-                    self._down = False
-                return answer
             await asyncio.sleep(delay)
             delay = min(5.0, delay * 1.6)
         raise Abandoned
+
+    @contextlib.asynccontextmanager
+    async def together(
+        self, wanted: Callable[[], bool], offset: int | None = None, more: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[asyncio.Future[None]]:
+        """What is written inside belongs together; here there is no transaction (members/transactions.py)."""
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result(None)
+        yield ended
+
+    async def _once(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        try:
+            answer = await self._patiently(attempt())
+        except MessageSizeTooLargeError as error:
+            raise ChorusError(
+                f"the broker at {self._where} refuses records of the size that it should take: "
+                f"set max.message.bytes of the topic to 1 MB or more ({error})"
+            ) from None
+        if self._down:
+            log.info("the broker at %s answers again", self._where)
+            self._down = False
+        return answer
 
     async def _patiently(self, awaitable: Awaitable[T]) -> T:
         task = asyncio.ensure_future(awaitable)

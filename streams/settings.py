@@ -46,6 +46,10 @@ class Kafka(_Part):
     fetch_max_wait: Duration = 50
     #: how long a hole between two offsets is read again before it is believed; for the embedded broker only
     patience: Annotated[Duration, Field(ge=0)] = 0
+    #: whether votes, decisions and offset of a batch go out in one transaction; auto: where the broker can
+    transactions: Literal["auto", "on", "off"] = "auto"
+    #: after which the broker ends the transaction of a live host that died; readers wait for it until then
+    transaction_timeout: Annotated[Duration, Field(ge=1000)] = 10_000
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
 

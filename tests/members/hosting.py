@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -43,6 +44,7 @@ T0 = 1_600_000_000_000
 
 
 def suite(name: str, live: int = 2, shadow: int = 0, holdout: float = 0.0) -> Suite:
+    name = f"{name}{secrets.token_hex(3)}"  # the broker may be one that others use
     text = f'name = "{name}"\nsegments = ["c"]\nholdout = {holdout}\n'
     text += '[features]\nwind = "float"\nc = "category"\n'
     text += "".join(MEMBER.format(f"live{i}", "live") for i in range(live))
@@ -136,6 +138,12 @@ class World:
             await until(lambda: host.ready)
         return host
 
+    @property
+    def transactional(self) -> bool:
+        """Whether every live host of this world writes in transactions."""
+        live = [host for host in self.hosts if host.stage == "live"]
+        return bool(live) and all(host._transactions is not None for host in live)
+
     def positions(self) -> list[int]:
         """Per partition up to where a running host has answered."""
         done = [0, 0]
@@ -185,7 +193,10 @@ def first_votes(votes: list[Votes], stage: str = "live") -> dict[tuple[int, int]
 
 
 def check_decisions(world: World, decisions: list[dict[str, Any]], votes: list[Votes], bad: int = 0) -> None:
-    """Every usable request is decided, and every decision is what the first votes record says."""
+    """Every usable request is decided, and every decision is what the first votes record says.
+
+    With transactions each is decided once, and no position is voted on twice.
+    """
     first, share = first_votes(votes), world.suite.holdout
     assert len(first) == sum(world.sent)
     for decision in decisions:
@@ -196,3 +207,6 @@ def check_decisions(world: World, decisions: list[dict[str, Any]], votes: list[V
         assert decision["judgement"] == (SUITE in named) == (fired and not held)
         assert decision["probability"] == (share if fired else 0.0)
     assert len({decision["request_id"] for decision in decisions}) == sum(world.sent) - bad
+    if world.transactional:
+        assert len(decisions) == sum(world.sent) - bad
+        assert sum(record.end - record.start for record in votes if record.stage == "live") == len(first)

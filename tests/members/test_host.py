@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,16 +11,11 @@ from members.host import group_of
 from streams.records import ABSTAINED, FAILED
 from streams.suite import parse_suite
 from tests.members.hosting import T0, World, check_decisions, first_votes, suite, until
-from tests.streams.brokers import Broker, embedded_broker
+from tests.members.conftest import Place
+from tests.streams.brokers import embedded_broker
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with embedded_broker() as running:
-        yield running
-
-
-def test_live(broker: Broker) -> None:
+def test_live(broker: Place) -> None:
     """Votes, decisions and dead letters of a live host agree; a restart goes on where it stopped."""
 
     async def run() -> None:
@@ -55,7 +49,7 @@ def test_live(broker: Broker) -> None:
     asyncio.run(run())
 
 
-def test_shadow(broker: Broker) -> None:
+def test_shadow(broker: Place) -> None:
     """A shadow host writes votes only, in a group of its own, and skips what is bad."""
 
     async def run() -> None:
@@ -75,7 +69,7 @@ def test_shadow(broker: Broker) -> None:
     asyncio.run(run())
 
 
-def test_no_live_members(broker: Broker) -> None:
+def test_no_live_members(broker: Place) -> None:
     """A suite without live members answers False to everything."""
 
     async def run() -> None:
@@ -109,7 +103,7 @@ loader = "tests.members.hosting:Broken"
 """
 
 
-def test_real_members(broker: Broker) -> None:
+def test_real_members(broker: Place) -> None:
     """Members of a real panel answer; one that fails abstains as failed, and the OR goes on without it."""
 
     async def run() -> None:
@@ -135,7 +129,7 @@ def test_real_members(broker: Broker) -> None:
     asyncio.run(run())
 
 
-def test_idle(broker: Broker) -> None:
+def test_idle(broker: Place) -> None:
     """A partition with nothing new is told idle once, also one that never had a request."""
 
     async def run() -> None:
@@ -157,7 +151,7 @@ def test_idle(broker: Broker) -> None:
     asyncio.run(run())
 
 
-def test_two_hosts(broker: Broker) -> None:
+def test_two_hosts(broker: Place) -> None:
     """Hosts that come and go share the partitions; nothing is lost and no decision drifts."""
 
     async def run() -> None:
