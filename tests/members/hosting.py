@@ -44,7 +44,11 @@ T0 = 1_600_000_000_000
 
 
 def suite(name: str, live: int = 2, shadow: int = 0, holdout: float = 0.0) -> Suite:
-    name = f"{name}{secrets.token_hex(3)}"  # the broker may be one that others use
+    """A suite whose name no other has, since the broker may be one that others use."""
+    return named(f"{name}{secrets.token_hex(3)}", live, shadow, holdout)
+
+
+def named(name: str, live: int = 2, shadow: int = 0, holdout: float = 0.0) -> Suite:
     text = f'name = "{name}"\nsegments = ["c"]\nholdout = {holdout}\n'
     text += '[features]\nwind = "float"\nc = "category"\n'
     text += "".join(MEMBER.format(f"live{i}", "live") for i in range(live))
@@ -160,8 +164,7 @@ class World:
         """All records of a topic: until a marker that is written now comes back on every partition."""
         consumer = make_consumer(self.settings.kafka)
         await consumer.start()
-        await consumer.topics()
-        places = [TopicPartition(topic, i) for i in sorted(consumer.partitions_for_topic(topic))]
+        places = [TopicPartition(topic, i) for i in sorted(await self.producer.partitions_for(topic))]
         consumer.assign(places)
         for place in places:
             consumer.seek(place, 0)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pytest
-
 from members.host import group_of
 from streams.records import ABSTAINED, FAILED
 from streams.suite import parse_suite
-from tests.members.hosting import T0, World, check_decisions, first_votes, suite, until
 from tests.members.conftest import Place
+from tests.members.hosting import T0, World, check_decisions, first_votes, suite, until
 from tests.streams.brokers import embedded_broker
 
 
@@ -44,6 +42,7 @@ def test_live(broker: Place) -> None:
             assert [run for run in runs if run[1] == -1] == [(1, -1, 0)]
             assert {decision["revision"] for decision in decisions} == {1}
             assert min(decision["time"] for decision in decisions) == T0
+            assert world.transactional == broker.transactions
             assert second._metrics.replayed._value.get() == 0
 
     asyncio.run(run())

@@ -9,8 +9,8 @@ import pytest
 
 from members.host import HostService
 from members.recovery import Replay
-from tests.members.hosting import World, check_decisions, suite, until
 from tests.members.conftest import Place
+from tests.members.hosting import World, check_decisions, suite, until
 from tests.streams.test_votes import frame
 
 
