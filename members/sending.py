@@ -24,15 +24,39 @@ class Abandoned(Exception):
     """The partition has gone to another host: what was under way for it is dropped."""
 
 
+class Outage:
+    """Tells an outage of the broker at `where` once, and once when it is over."""
+
+    def __init__(self, where: str) -> None:
+        self._where, self._down = where, False
+
+    def tell(self, why: str) -> None:
+        """The broker does not take what it is given."""
+        if not self._down:
+            log.warning(
+                "the broker at %s does not answer (%s); scoring pauses and goes on when it does",
+                self._where,
+                why,
+            )
+            self._down = True
+
+    def over(self) -> None:
+        """It has taken something."""
+        if self._down:
+            log.info("the broker at %s answers again", self._where)
+            self._down = False
+
+
 class Sender:
     """A producer that is asked again until the broker has what it was given.
 
     Sending again may write a record twice; every reader of these topics is made for that.
     """
 
-    def __init__(self, producer: Any, where: str) -> None:
+    def __init__(self, producer: Any, where: str, outage: Outage | None = None) -> None:
+        """`outage` is shared by senders whose outages are one."""
         self._producer, self._where = producer, where
-        self._down = False
+        self._outage = outage or Outage(where)
 
     async def insist(self, attempt: Callable[[], Awaitable[T]], wanted: Callable[[], bool]) -> T:
         """Await `attempt` until it comes through. Raises Abandoned once `wanted` says no."""
@@ -41,7 +65,7 @@ class Sender:
             try:
                 return await self._once(attempt)
             except KafkaError as error:
-                self._tell(str(error) or type(error).__name__)
+                self._outage.tell(str(error) or type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(5.0, delay * 1.6)
         raise Abandoned
@@ -63,9 +87,7 @@ class Sender:
                 f"the broker at {self._where} refuses records of the size that it should take: "
                 f"set max.message.bytes of the topic to 1 MB or more ({error})"
             ) from None
-        if self._down:
-            log.info("the broker at %s answers again", self._where)
-            self._down = False
+        self._outage.over()
         return answer
 
     async def _patiently(self, awaitable: Awaitable[T]) -> T:
@@ -73,20 +95,11 @@ class Sender:
         try:
             done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
             if not done:
-                self._tell("no answer")
+                self._outage.tell("no answer")
             return await task
         except asyncio.CancelledError:
             task.cancel()
             raise
-
-    def _tell(self, why: str) -> None:
-        if not self._down:
-            log.warning(
-                "the broker at %s does not answer (%s); scoring pauses and goes on when it does",
-                self._where,
-                why,
-            )
-            self._down = True
 
     async def one(
         self, topic: str, partition: int, key: bytes, value: bytes, wanted: Callable[[], bool]

@@ -30,7 +30,7 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from members.ownership import Owned
-from members.sending import Abandoned, Sender
+from members.sending import Abandoned, Outage, Sender
 from streams.connect import make_producer
 from streams.errors import ChorusError
 from streams.settings import Kafka
@@ -61,8 +61,9 @@ class PartitionSender(Sender):
         group: str,
         place: TopicPartition,
         on_lost: Callable[[BaseException], None],
+        outage: Outage | None = None,
     ) -> None:
-        super().__init__(producer, where)
+        super().__init__(producer, where, outage)
         self.lost = False
         self._group, self._place, self._on_lost = group, place, on_lost
         self._offset: int | None = None
@@ -130,9 +131,7 @@ class PartitionSender(Sender):
                 # Its readers wait for it until then. Where the broker is away it ends the transaction itself.
                 await asyncio.wait_for(self._producer.abort_transaction(), 1.0)
         await self._producer.stop()
-        ended = getattr(getattr(self._producer, "_txn_manager", None), "_transaction_waiter", None)
-        if ended is not None:
-            _look_at(ended)
+        _look_at_all(self._producer)
 
 
 class Transactions:
@@ -140,6 +139,7 @@ class Transactions:
 
     def __init__(self, kafka: Kafka, topic: str, group: str) -> None:
         self._kafka, self._topic, self._group = kafka, topic, group
+        self._outage = Outage(kafka.bootstrap_servers)
         self._senders: set[PartitionSender] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -158,7 +158,9 @@ class Transactions:
             on_lost(owned, error)
 
         place = TopicPartition(self._topic, owned.partition)
-        sender = PartitionSender(producer, self._kafka.bootstrap_servers, self._group, place, lost)
+        sender = PartitionSender(
+            producer, self._kafka.bootstrap_servers, self._group, place, lost, self._outage
+        )
         self._senders.add(sender)
         owned.sender = sender
 
@@ -253,6 +255,17 @@ def why_lost(error: BaseException) -> str:
             "another host has it, or a transaction was open for longer than CHORUS_KAFKA__TRANSACTION_TIMEOUT"
         )
     return str(error) or type(error).__name__
+
+
+def _look_at_all(producer: Any) -> None:
+    """The errors of a failed producer that nobody waits for, which asyncio would print with a traceback."""
+    manager = getattr(producer, "_txn_manager", None)
+    waiters = [getattr(manager, "_transaction_waiter", None)]
+    batches = getattr(getattr(producer, "_message_accumulator", None), "_batches", {})
+    waiters += [getattr(batch, "_drain_waiter", None) for each in batches.values() for batch in each]
+    for waiter in waiters:
+        if waiter is not None:
+            _look_at(waiter)
 
 
 def _look_at(done: asyncio.Future[Any]) -> None:
