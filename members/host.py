@@ -37,7 +37,7 @@ from members.panel import Panel
 from members.recovery import Found, Replay, Tail
 from members.sending import Abandoned, Sender
 from members.silence import Silence
-from members.transactions import Transactions, open_transactions, why_lost
+from members.transactions import Transactions, open_transactions
 from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
 from streams.errors import Unavailable
 from streams.metrics import Metrics
@@ -177,7 +177,9 @@ class HostService(Service):
             if self._tail is not None:
                 await self._tail.consumer.start()
                 wanted += [self.topics.decisions, self.topics.dead_letters]
-                self._transactions = await open_transactions(kafka, self.topics.requests, self.group)
+                self._transactions = await open_transactions(
+                    kafka, self.topics.requests, self.group, self._again
+                )
             await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
         except KafkaError:
@@ -220,8 +222,8 @@ class HostService(Service):
 
     async def _turn(self) -> None:
         """One round: take over what is new, read, hand out, commit, tell what is idle."""
-        if self._fresh:
-            await self._take_over(dict(self._fresh))
+        if fresh := {p: owned for p, owned in self._fresh.items() if owned.wanted}:
+            await self._take_over(fresh)
         self.ready = self.ready or self._assigned_once
         while len(self._batches) >= _UNDER_WAY:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
@@ -231,7 +233,7 @@ class HostService(Service):
             self._metrics.stage.labels("fetch").observe(time.perf_counter() - began)
         for tp, records in data.items():
             owned = self._owned.get(tp.partition)
-            if owned is not None and records:
+            if owned is not None and owned.wanted and records:
                 start, end = owned.position, records[-1].offset + 1
                 owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
                 self._spawn(owned, self._scorer.batch(owned, records, start, end))
@@ -338,32 +340,12 @@ class HostService(Service):
         host = self.settings.host
         self._fresh[partition] = Owned(partition, Watermark(host.leap, host.agree))
 
-    def _dropped(self, owned: Owned, error: BaseException) -> None:
-        """A transaction of this partition failed: another host has it now, or has to have it from the start.
-
-        By the time that is seen to, the group has said whether the partition is still this host's.
-        """
-        if owned.lost or self.should_stop:
-            return
-        log.warning(
-            "partition %d of %s is taken over anew: %s",
-            owned.partition,
-            self.topics.requests,
-            why_lost(error),
-        )
-        owned.lost = True
+    def _again(self, owned: Owned) -> None:
+        """Take a partition over anew after a failed transaction, where the group has left it to this host."""
         for table in (self._owned, self._fresh):
-            if table.get(owned.partition) is owned:
+            if table.get(owned.partition) is owned and not self.should_stop:
                 del table[owned.partition]
-        wait = self.settings.kafka.session_timeout / 2000
-        asyncio.get_running_loop().call_later(wait, self._retake, owned.partition)
-
-    def _retake(self, partition: int) -> None:
-        gone = (
-            self.should_stop or self._consumer is None or partition in self._owned.keys() | self._fresh.keys()
-        )
-        if not gone and TopicPartition(self.topics.requests, partition) in self._consumer.assignment():
-            self._assign(partition)
+                self._assign(owned.partition)
 
     async def _take_over(self, fresh: dict[int, Owned]) -> None:
         """Find where to go on with new partitions, and what of it was answered already."""
@@ -371,7 +353,7 @@ class HostService(Service):
         for partition, owned in fresh.items():
             tp = TopicPartition(self.topics.requests, partition)
             if self._transactions is not None:
-                await self._transactions.take(owned, self._dropped)
+                await self._transactions.take(owned)
             committed = await self._consumer.committed(tp)
             owned.position = owned.done = await self._beginning(tp) if committed is None else committed
             if self._tail is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -44,8 +45,8 @@ _FIRST = 15.0
 _ATTEMPTS = 3
 #: Errors that say nothing about whether there are transactions.
 _AWAY = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
-
-OnLost = Callable[[Owned, BaseException], None]
+#: What a transaction fails with; the last two where it has failed before.
+_FAILED = (KafkaError, IllegalOperation, AssertionError)
 
 
 class PartitionSender(Sender):
@@ -75,7 +76,7 @@ class PartitionSender(Sender):
             raise Abandoned
         try:
             return await self._once(attempt)
-        except (KafkaError, IllegalOperation, AssertionError) as error:  # the last two: it has failed before
+        except _FAILED as error:
             self._lose(error)
             raise Abandoned from None
 
@@ -125,7 +126,7 @@ class PartitionSender(Sender):
     async def close(self) -> None:
         """End the open transaction, if any, and let go of the broker."""
         self.lost = True
-        with contextlib.suppress(KafkaError, IllegalOperation, AssertionError, TimeoutError):
+        with contextlib.suppress(*_FAILED, TimeoutError):
             manager = getattr(self._producer, "_txn_manager", None)
             if manager is not None and manager.is_in_transaction():
                 # Its readers wait for it until then. Where the broker is away it ends the transaction itself.
@@ -135,16 +136,20 @@ class PartitionSender(Sender):
 
 
 class Transactions:
-    """The transactions of a live host: a sender for each partition that it has."""
+    """The transactions of a live host: a sender for each partition that it has.
 
-    def __init__(self, kafka: Kafka, topic: str, group: str) -> None:
-        self._kafka, self._topic, self._group = kafka, topic, group
+    A partition of which one failed is `lost`. `again` is called with it half a session timeout later: by then
+    the group has said whether it is still this host's, who is to take it over anew if so.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str, group: str, again: Callable[[Owned], None]) -> None:
+        self._kafka, self._topic, self._group, self._again = kafka, topic, group, again
         self._outage = Outage(kafka.bootstrap_servers)
         self._senders: set[PartitionSender] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def take(self, owned: Owned, on_lost: OnLost) -> None:
-        """Shut out every other host from this partition, and give it a sender. Raises KafkaError.
+    async def take(self, owned: Owned) -> None:
+        """Shut out every other host from this partition, and give it a sender. Raises KafkaError, Abandoned.
 
         What the partition's committed offset is can be asked after that, not before.
         """
@@ -152,17 +157,25 @@ class Transactions:
             return
         producer = _producer(self._kafka, f"{self._group}.{owned.partition}")
         await _start(producer)
-
-        def lost(error: BaseException) -> None:
-            self.give_back(owned)
-            on_lost(owned, error)
-
         place = TopicPartition(self._topic, owned.partition)
+        lost = functools.partial(self._lost, owned)
         sender = PartitionSender(
             producer, self._kafka.bootstrap_servers, self._group, place, lost, self._outage
         )
+        if owned.lost:  # it has gone in the meantime
+            self._close(sender)
+            raise Abandoned
         self._senders.add(sender)
         owned.sender = sender
+
+    def _lost(self, owned: Owned, error: BaseException) -> None:
+        self.give_back(owned)
+        if owned.lost or not isinstance(error, _FAILED):  # it has gone anyway, or the host ends
+            return
+        owned.lost = True
+        log.warning("partition %d of %s is taken over anew: %s", owned.partition, self._topic, _why(error))
+        wait = self._kafka.session_timeout / 2000
+        asyncio.get_running_loop().call_later(wait, self._again, owned)
 
     def give_back(self, owned: Owned) -> None:
         """The partition has gone: close its sender, in the background, since the broker may be away."""
@@ -184,7 +197,9 @@ class Transactions:
             await asyncio.wait(self._closing)
 
 
-async def open_transactions(kafka: Kafka, topic: str, group: str) -> Transactions | None:
+async def open_transactions(
+    kafka: Kafka, topic: str, group: str, again: Callable[[Owned], None]
+) -> Transactions | None:
     """Transactions for the partitions of `topic` read by `group`; None where there are to be none.
 
     Raises KafkaError where the broker is away, and ChorusError where it has no transactions and must.
@@ -193,7 +208,7 @@ async def open_transactions(kafka: Kafka, topic: str, group: str) -> Transaction
         return None
     why = await _refusal(kafka, f"{group}.probe")
     if why is None:
-        return Transactions(kafka, topic, group)
+        return Transactions(kafka, topic, group, again)
     if kafka.transactions == "on":
         raise ChorusError(
             f"the broker at {kafka.bootstrap_servers} refuses transactions ({why}): allow {group}.* as "
@@ -248,7 +263,7 @@ async def _start(producer: Any) -> None:
         raise
 
 
-def why_lost(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
     """What it means that a transaction failed with this."""
     if isinstance(error, ProducerFenced | InvalidProducerEpoch):
         return (

@@ -80,6 +80,7 @@ async def read_topic(
         enable_auto_commit=False,
         max_partition_fetch_bytes=4_000_000,
         fetch_max_wait_ms=50,
+        isolation_level="read_committed",
     )
     await consumer.start()
     found: dict[tuple[int, int], Raw] = {}

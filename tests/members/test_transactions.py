@@ -138,16 +138,17 @@ def test_a_fenced_host_that_still_has_the_partition(kafka: Broker) -> None:
             host = await world.host()
             await world.send(100)
             await world.answered()
-            rival, lost = Owned(0, Watermark(1, 1)), []
-            others = Transactions(world.settings.kafka, world.topics.requests, host.group)
-            await others.take(rival, lambda owned, error: lost.append(type(error)))
+            rival, again = Owned(0, Watermark(1, 1)), []
+            others = Transactions(world.settings.kafka, world.topics.requests, host.group, again.append)
+            await others.take(rival)
             await world.send(300)
             await world.answered()
             assert rival.sender is not None
             with pytest.raises(Abandoned):
                 async with rival.sender.together(lambda: True):
                     await rival.sender.one(world.topics.decisions, 0, b"a", b"zombie", lambda: True)
-            assert lost == [ProducerFenced]
+            assert rival.lost
+            await until(lambda: again == [rival])
             await others.close()
             assert not host.crashed
             check_decisions(world, await world.decisions(), await world.votes())
@@ -171,10 +172,10 @@ def test_without_transactions(embedded_broker: Broker, caplog: pytest.LogCapture
         said = [record for record in caplog.records if "has no transactions" in record.getMessage()]
         assert [record.levelname for record in said] == ["INFO"]
         with pytest.raises(ChorusError, match=r"refuses transactions .*CHORUS_KAFKA__TRANSACTIONS=auto"):
-            await open_transactions(Kafka(bootstrap_servers=servers, transactions="on"), "t", "g")
+            await open_transactions(Kafka(bootstrap_servers=servers, transactions="on"), "t", "g", print)
         caplog.clear()
         off = Kafka(bootstrap_servers=servers, transactions="off")
-        assert await open_transactions(off, "t", "g") is None
+        assert await open_transactions(off, "t", "g", print) is None
         assert not caplog.records
 
     asyncio.run(run())
