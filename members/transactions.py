@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.errors import (
@@ -69,6 +69,9 @@ class PartitionSender(Sender):
         self._group, self._place, self._on_lost = group, place, on_lost
         self._offset: int | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._kept: list[tuple[str, int, bytes, bytes]] = []
+        self._sent: list[asyncio.Future[Any]] = []
+        self._known = 0
 
     async def insist(self, attempt: Callable[[], Awaitable[T]], wanted: Callable[[], bool]) -> T:
         """Await `attempt`, once: aiokafka itself repeats what may be repeated. Raises Abandoned."""
@@ -79,6 +82,35 @@ class PartitionSender(Sender):
         except _FAILED as error:
             self._lose(error)
             raise Abandoned from None
+
+    async def one(
+        self, topic: str, partition: int, key: bytes, value: bytes, wanted: Callable[[], bool]
+    ) -> int:
+        """Let one record go out with what is written next, in one request to the broker.
+
+        Returns the offset of the last one before it, since its own is not known yet.
+        """
+        if self.lost or not wanted():
+            raise Abandoned
+        self._kept.append((topic, partition, key, value))
+        return self._known
+
+    async def _many(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        await self._send_kept()
+        await super()._many(topic, partition, rows)
+
+    async def _send_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for topic, partition, key, value in kept:
+            sent = await self._producer.send(topic, value, key=key, partition=partition)
+            sent.add_done_callback(_look_at)
+            self._sent.append(sent)
+
+    async def _arrived(self) -> None:
+        """Wait until the broker has what `one` was given."""
+        await self._send_kept()
+        sent, self._sent = self._sent, []
+        self._known = (await asyncio.gather(*sent))[-1].offset
 
     @contextlib.asynccontextmanager
     async def together(
@@ -106,6 +138,8 @@ class PartitionSender(Sender):
 
     async def _commit(self, wanted: Callable[[], bool]) -> None:
         """The offset goes last: a record and an offset at once get in each other's way at the coordinator."""
+        if self._kept or self._sent:
+            await self.insist(self._arrived, wanted)
         if self._offset is not None:
             offsets, self._offset = {self._place: self._offset}, None
             await self.insist(

@@ -1,7 +1,7 @@
 """A live host in a process of its own that sends itself a signal between two steps of a transaction.
 
 python -m tests.members.doomed SERVERS SUITE STEP SIGNAL, where STEP is how many steps of a transaction are
-done by then: 1 begun, 2 votes, 3 decisions, 4 offset, 5 committed. Prints why when it loses a partition.
+done by then: 1 begun, 2 written, 3 arrived, 4 offset, 5 committed. Prints why when it loses a partition.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from streams.watermark import Watermark
 from tests.conftest import Broker
 from tests.members.hosting import World, check_decisions, suite, until
 
-STEPS = ["begin", "votes", "decisions", "letters", "offset", "commit"]
+#: The votes go out with the decisions.
+STEPS = ["begin", "decisions", "letters", "arrived", "offset", "commit"]
 
 
 class Gone(Exception):
