@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -176,6 +177,11 @@ class Suite(_Strict):
     def generation_ms(self) -> int:
         """ms of event time in one generation of records: a day, or a bucket where that is longer."""
         return DAY if DAY % self.bucket == 0 else self.bucket * -(-DAY // self.bucket)
+
+    def with_members(self, specs: Iterable[MemberSpec]) -> Suite:
+        """The same suite with other members; they are taken as they are."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(**{**fields, "member": list(specs)})
 
     @cached_property
     def members(self) -> dict[str, MemberSpec]:
