@@ -26,6 +26,9 @@ delays         hash   ``generation|label|bin`` → labels that came so long afte
 sources        hash   label source → the number that stands for it in records
 asked          set    generations of requests that reviewers were asked about
 q:<generation> hash   request id → [asked at (ms), event time (ms), class, probability]
+sampled        hash   generation that has examples → a number that grows whenever its samples change
+s:<generation> set    members that have examples; ``s:<generation>:<member>``, sorted set: hit → score
+f:<generation> hash   hit that is an example → its features
 announced      hash   ``member|verdict``, ``member|decay`` → what was last put on `alerts` (shard 0 only)
 counters       hash   late, gaps, gap_records, expired_labels
 horizon        string the oldest generation that is kept

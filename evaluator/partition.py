@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from evaluator.examples.sampler import Sampler
 from evaluator.fold import ShardState, Update, fold_labels, fold_letters, fold_votes
 from evaluator.store import Store
 from streams import votes as votes_codec
@@ -55,9 +56,13 @@ class LogPartition:
         self._store, self._suite, self._settings = store, suite, settings
         self._metrics, self._send_letter = metrics, send_letter
         self._states: list[ShardState] = []
+        per_day = settings.examples.per_day if kind == VOTES else 0
+        self._sampler = Sampler(store, per_day) if per_day else None
 
     async def load(self) -> int:
         """Ask every shard where it stands; the position is the least. Raises Unavailable."""
+        if self._sampler:
+            self._sampler.forget()
         self._states = [await self._store.load(shard, self.log) for shard in self._store.shards]
         self.position = min(state.applied for state in self._states)
         return self.position
@@ -71,9 +76,11 @@ class LogPartition:
         run, bad = self._decode(records)
         for record, error in bad:  # 1. bad records are safe before the run counts as read
             await self._send_letter(record, error)
+        if self._sampler:  # 2. examples, which nothing that dies before 3. can leave out
+            await self._sampler.take(votes for _, votes in run)
         start = self.position
         for part, stop in self._cut(run, end):
-            for shard in self._store.shards:  # 2. every shard, in pieces that do not hold the server up
+            for shard in self._store.shards:  # 3. every shard, in pieces that do not hold the server up
                 if not await self._apply(shard, part, start, stop):
                     return False
             start = self.position = stop
@@ -123,6 +130,8 @@ class LogPartition:
                 self._states[shard] = after
                 return True
             self._metrics.refusals.inc()
+            if self._sampler:
+                self._sampler.forget()
             state = self._states[shard] = await self._store.load(shard, self.log)
 
     def _fold(

@@ -26,6 +26,10 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) and not value.isdigit() else value
 
 
+def _joined(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
 Duration = Annotated[int, BeforeValidator(_duration)]
 
 
@@ -89,6 +93,22 @@ class Reviews(_Part):
     per_hour: Annotated[int, Field(ge=0, le=100_000)] = 0
 
 
+class Examples(_Part):
+    """Requests that are kept with their features, for people to look at (docs/examples.md).
+
+    `per_day` is of event time, for each member; 0 keeps none. `omit` names features that are not kept, with
+    commas between them; in a file it may be a list.
+    """
+
+    per_day: Annotated[int, Field(ge=0, le=10_000)] = 128
+    omit: Annotated[str, BeforeValidator(_joined)] = ""
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """The names in `omit`."""
+        return frozenset(name.strip() for name in self.omit.split(",") if name.strip())
+
+
 class Web(_Part):
     """Where a process serves /metrics, /healthz and /readyz; port 0 takes a free one."""
 
@@ -108,6 +128,7 @@ class Settings(BaseSettings):
     host: Host = Host()
     limits: Limits = Limits()
     reviews: Reviews = Reviews()
+    examples: Examples = Examples()
     web: Web = Web()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
