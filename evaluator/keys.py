@@ -5,6 +5,10 @@
 ``chorus:{suite}:reviews:<hour>`` hash: ``spent``, how many reviews were asked for in this hour of the wall
 clock; ``minute:<0…59>``, the rounds of asking that were held. Gone two hours after the last one.
 
+``chorus:{suite}:registry``    hash: ``document``, the registry (JSON), and ``applied``, the offset of the
+`members` topic up to which it is folded. ``chorus:{suite}:slot`` hash, expires: ``holder`` and ``token`` of
+the deployment slot; ``chorus:{suite}:slot-token`` the last token given.
+
 For each shard there is a prefix ``chorus:{suite:shard}:``; the braces are the Redis Cluster hash tag, so that
 a shard lies on one node and one script reaches all of it.
 
@@ -52,6 +56,16 @@ def meta_key(suite: str) -> str:
 def reviews_key(suite: str, hour: int) -> str:
     """The hash of the review budget of one hour since 1970."""
     return f"chorus:{{{suite}}}:reviews:{hour}"
+
+
+def registry_key(suite: str) -> str:
+    """The hash with the registry's view."""
+    return f"chorus:{{{suite}}}:registry"
+
+
+def slot_keys(suite: str) -> tuple[str, str]:
+    """The lease of the deployment slot, and its last token."""
+    return f"chorus:{{{suite}}}:slot", f"chorus:{{{suite}}}:slot-token"
 
 
 def shard_prefix(suite: str, shard: int) -> str:

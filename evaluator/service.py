@@ -7,7 +7,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -18,9 +19,11 @@ from evaluator.announce import changes
 from evaluator.frozen import frozen_counts
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
+from evaluator.promotion.registrar import Registrar
 from evaluator.reviewer import Reviewer
 from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
+from members.registry.log import RegistryLog
 from streams.connect import (
     check_topics,
     make_consumer,
@@ -56,8 +59,12 @@ class EvaluatorService(Service):
         name: str = "evaluator",
         metrics: Metrics | None = None,
         group: bool = True,
+        registry: RegistryLog | None = None,
     ) -> None:
-        """`group=False` reads every partition by itself, beside any other evaluator: for a rebuild."""
+        """`group=False` reads every partition by itself, beside any other evaluator: for a rebuild.
+
+        Without `registry` the members are those of the suite file, and nobody is promoted.
+        """
         super().__init__()
         self.ready = False
         self.suite, self.settings, self.host_name = suite, settings, name
@@ -67,6 +74,12 @@ class EvaluatorService(Service):
         self.redis = redis_client(settings.redis)
         self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
         self.history = History(self.redis, suite.name)
+        self.registrar: Registrar | None = None
+        if registry is not None:
+            self.registrar = Registrar(
+                suite, registry, self.redis, name,
+                send_alert=self._send_alert, send_letter=self._send_letter,
+            )  # fmt: skip
         self.partitions: dict[TopicPartition, LogPartition] = {}
         self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
         self._group = group
@@ -85,6 +98,8 @@ class EvaluatorService(Service):
         """Nothing is read before the store is there and laid out as this evaluator means it to be."""
         await until_available(lambda: ping_redis(self.redis, self.settings.redis))
         await until_available(lambda: ensure_meta(self.redis, self.suite.name, self.store.layout))
+        if self.registrar is not None:
+            await self.add_runtime_dependency(self.registrar)
         await until_available(self._connect)
 
     async def _connect(self) -> None:
@@ -232,6 +247,7 @@ class EvaluatorService(Service):
                 self.settings,
                 self.metrics,
                 self._send_letter,
+                self._known,
             )
         await ensure_meta(self.redis, self.suite.name, self.store.layout)
         position = await partition.load()
@@ -257,6 +273,18 @@ class EvaluatorService(Service):
         await self._producer.send_and_wait(self.topics.dead_letters, value, key=key)
         log.warning("%s/%d/%d goes to dead letters: %s", record.topic, record.partition, record.offset, error)
 
+    async def _known(self, asked: Collection[str]) -> set[str]:
+        """The members that there are; a registry that lacks one of those asked for is read again first."""
+        if self.registrar is None:
+            return set(self.suite.members)
+        if not self.registrar.known.issuperset(asked):
+            await self.registrar.refresh()
+        return self.registrar.known
+
+    async def _send_alert(self, key: bytes, value: bytes) -> None:
+        assert self._producer
+        await self._producer.send_and_wait(self.topics.alerts, value, key=key)
+
     async def _send_review(self, key: bytes, value: bytes) -> None:
         assert self._producer
         await self._producer.send_and_wait(self.topics.reviews, value, key=key)
@@ -270,11 +298,20 @@ class EvaluatorService(Service):
                     await self._expire(status)
                     self._show(status)
                     await self._announce(status)
+                    if self.registrar is not None and self._caught_up:
+                        await self.registrar.look(status, self.history)
                     if self._group and self._caught_up:
                         await self.reviewer.ask(status)
             except (Unavailable, KafkaError):
                 pass  # the other task says so
-            await self.sleep(_LOOK)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the next look is due: sooner when the registry has changed."""
+        changed = self.registrar.changed if self.registrar is not None else asyncio.Event()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), _LOOK)
+        changed.clear()
 
     async def _expire(self, status: Mapping[str, Any]) -> None:
         """Time is the least of the live members' watermarks and of what the labels have come to."""
@@ -294,7 +331,7 @@ class EvaluatorService(Service):
         if not verdicts or status["watermark"] is None or self._producer is None:
             return
         before = await self.store.announced()
-        suite, block = self.suite, self.suite.policy.block
+        suite, block = self.history.current(self.suite), self.suite.policy.block
         args = (suite.name, status["watermark"], verdicts, before, block)
         due = {event["subject"] for _, _, event in changes(*args, {})}
         if not due:
@@ -303,7 +340,7 @@ class EvaluatorService(Service):
         counts = frozen_counts(self.history.cells(list(suite.members)), suite, matured, due)
         for key, now, event in changes(*args, counts):
             value = json.dumps(event).encode()
-            await self._producer.send_and_wait(self.topics.alerts, value, key=event["subject"].encode())
+            await self._send_alert(event["subject"].encode(), value)
             await self.store.announce(key, now)
             log.warning("%s: %s is %s", event["type"], event["subject"], event["data"]["status"])
 

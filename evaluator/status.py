@@ -62,6 +62,7 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
 
     Raises StoreError where the store's buckets are not the suite file's: windows would end within them.
     """
+    suite = history.current(suite)
     if history.layout is not None and history.layout.bucket != suite.bucket:
         raise StoreError(differs("bucket", history.layout.bucket, suite.bucket))
     ids = list(suite.members)
@@ -79,7 +80,8 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
         moment = Moment(matured if known else 0, watermark, through, horizon, max(history.revision, 1))
-        found = history.remember(moment.matured, lambda: _judgement(cells, suite, moment))
+        scope = (tuple(live), tuple(suite.shadow))
+        found = history.remember(scope, moment.matured, lambda: _judgement(cells, suite, moment))
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):

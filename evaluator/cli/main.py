@@ -137,6 +137,7 @@ def evaluate(
     name: Name = "evaluator",
 ) -> int:
     """Run an evaluator: votes and labels from Kafka into the store. Any number may run at once."""
+    from evaluator.promotion.registrar import registry_log
     from evaluator.service import EvaluatorService
     from streams.app import run_worker
     from streams.metrics import Metrics
@@ -147,7 +148,9 @@ def evaluate(
         name,
         declared,
         settings,
-        lambda: EvaluatorService(declared, settings, name=name, metrics=metrics),
+        lambda: EvaluatorService(
+            declared, settings, name=name, metrics=metrics, registry=registry_log(declared, settings)
+        ),
         metrics=metrics,
     )
 
@@ -232,11 +235,10 @@ def what_if(
     json: Json = False,
 ) -> int:
     """What another suite would have done, from what is stored: exact, for any members, at once."""
-    from evaluator.cli.whatif import read_what_if, resolve, show
+    from evaluator.cli.whatif import read_what_if, show
 
     declared, settings = _open(suite, None, redis_url)
-    added, dropped = resolve(declared, add or []), resolve(declared, drop or [])
-    document = asyncio.run(read_what_if(declared, settings, added, dropped, window, view))
+    document = asyncio.run(read_what_if(declared, settings, add or [], drop or [], window, view))
     if json:
         print(jsonlib.dumps(document))
     else:
@@ -297,6 +299,41 @@ def rebuild(
     if json:
         print(jsonlib.dumps({"event": "rebuilt", "positions": positions}))
     return 0
+
+
+@app.command(group=KEEPING)
+def backfill(
+    member: Annotated[str, Parameter(help="The candidate: name, or name@version.")],
+    *,
+    suite: SuiteFile,
+    since: Annotated[
+        str, Parameter(help="From when on: before the suite's watermark (7d), or an instant (ISO 8601).")
+    ],
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    web_port: WebPort = None,
+    wait: Annotated[bool, Parameter(help="Whether to wait for the verdict.")] = True,
+    json: Json = False,
+) -> int:
+    """Let a shadow candidate score retained requests, as if it had been there. It can be stopped and go on."""
+    import shlex
+
+    from evaluator.cli.backfill import run_backfill
+    from evaluator.cli.whatif import resolve
+    from members.loading import extend_path
+
+    declared, settings = _open(suite, bootstrap_servers, redis_url)
+    extend_path(suite)
+    return run_backfill(
+        declared,
+        settings,
+        resolve(declared, [member])[0],
+        since,
+        again=shlex.join(["chorus", *sys.argv[1:]]),
+        as_json=json,
+        wait=wait,
+        web_port=web_port,
+    )
 
 
 @topics_app.command

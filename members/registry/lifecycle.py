@@ -57,7 +57,9 @@ class Entry(_Frozen):
 
     ordinal: its place among all that were ever added. deployment: the last one that put it into the OR.
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
-    it last came back to shadow. place, gain: in the queue, and what it was expected to add when it got there.
+    it last came back to shadow; by_hand: a person sent it there, so that only a person may approve it again.
+    labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
+    was expected to add when it got there.
     """
 
     spec: MemberSpec
@@ -73,6 +75,8 @@ class Entry(_Frozen):
     replaced: str | None = None
     by: str | None = None
     fell_back: int | None = None
+    by_hand: bool = False
+    labels_through: int | None = None
     place: int | None = None
     gain: float | None = None
 
@@ -95,7 +99,8 @@ class Registry(_Frozen):
     """All members at one offset of the log (`applied`, the next one to read).
 
     lives: revision → ids of the live members; servings: revision → requests partition → first offset that it
-    answered. token: the highest that a slot's holder has shown.
+    answered. token: the highest that a slot's holder has shown; watermark: the furthest (ms) that was told;
+    rolled_back: the one (ms) of the last roll-back.
     """
 
     revision: int = 0
@@ -105,6 +110,7 @@ class Registry(_Frozen):
     token: int = 0
     lives: dict[int, tuple[str, ...]] = {}
     servings: dict[int, dict[int, int]] = {}
+    watermark: int | None = None
     rolled_back: int | None = None
 
     @property
@@ -154,6 +160,8 @@ def fold(registry: Registry, offset: int, event: Event) -> tuple[Registry, str |
     entry = registry.entries.get(event.member)
     if problem := _illegal(registry, entry, event):
         return registry.model_copy(update={"applied": offset + 1}), problem
+    if event.watermark is not None:
+        after = after.model_copy(update={"watermark": max(event.watermark, after.watermark or 0)})
     return _apply(after, entry, offset, event), None
 
 
@@ -255,8 +263,13 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         change |= {"override": event.override, "by": None}
     if kind in ("queued", "reranked") and event.evidence:
         change |= {"place": event.evidence.get("place"), "gain": event.evidence.get("gain")}
-    if kind in ("superseded", "aborted", "rolled_back"):
-        change |= {"by": event.by, "fell_back": event.watermark, "override": False}
+    if kind == "recommended" and event.evidence:
+        change["labels_through"] = event.evidence.get("labels_through")
+    if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
+        change |= {"by": event.by, "fell_back": registry.watermark, "override": False}
+        change["by_hand"] = event.token is None
+    elif kind == "approved":
+        change["by_hand"] = False
     deployment, entries, more = registry.deployment, dict(registry.entries), dict[str, Any]()
     held = deployment is not None and deployment.member == name
     if kind == "deploying":
@@ -280,7 +293,7 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         _move(entries, entry.replaced, "retired", offset, event, by=name)
     if kind in ("rolled_back", "back_to_shadow", "retired"):
         if kind == "rolled_back":
-            more["rolled_back"] = event.watermark
+            more["rolled_back"] = registry.watermark
             _restore(entries, entry, offset, event)
         change |= {"replaced": None, "deployment": ""}
     entries[name] = entry.model_copy(update=change)

@@ -42,14 +42,15 @@ class RegistryLog:
     """One reader (and, where needed, writer) of a suite's registry. `registry` is what it has read so far.
 
     Events go out one to a batch, so that the end of the log can be believed on every broker. `keep` holds on
-    to the events as `recorded`. Raises Unavailable from every method that talks to the broker.
+    to the events as `recorded`; `group` is the consumer group in which `commit` notes a place. Every method
+    that talks to the broker raises Unavailable.
     """
 
-    def __init__(self, kafka: Kafka, suite: str, *, keep: bool = False) -> None:
+    def __init__(self, kafka: Kafka, suite: str, *, keep: bool = False, group: str | None = None) -> None:
         self.registry = Registry()
         self.recorded: list[Recorded] = []
         self.bad: list[tuple[Any, BadRecord]] = []
-        self._kafka, self._topic, self._keep = kafka, Topics(suite).members, keep
+        self._kafka, self._topic, self._keep, self._group = kafka, Topics(suite).members, keep, group
         self._at = TopicPartition(self._topic, 0)
         self._consumer: Any = None
         self._producer: Any = None
@@ -65,7 +66,7 @@ class RegistryLog:
 
     async def start(self) -> None:
         """Connect, and read to the end."""
-        self._consumer = make_consumer(self._kafka)
+        self._consumer = make_consumer(self._kafka, group=self._group)
         try:
             await self._consumer.start()
             await check_topics(self._consumer, [self._topic])
@@ -152,6 +153,20 @@ class RegistryLog:
         if outcome:
             raise Conflict(outcome)
         return self.registry
+
+    async def committed(self) -> int:
+        """The offset that `commit` noted last; 0 before it did."""
+        try:
+            return await self._consumer.committed(self._at) or 0
+        except KafkaError:
+            raise Unavailable(no_broker(self._kafka)) from None
+
+    async def commit(self, offset: int) -> None:
+        """Note a place, for whoever asks next with the same group."""
+        try:
+            await self._consumer.commit({self._at: offset})
+        except KafkaError:
+            raise Unavailable(no_broker(self._kafka)) from None
 
     async def found(
         self, suite: Suite, who: str, why: str = "the suite file, at the first start"
