@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluator.history import History
 from evaluator.promotion.guardrails import baked, breach
-from evaluator.promotion.slot import hold
+from evaluator.promotion.slot import hold, release
 from evaluator.promotion.steps import View, next_step
 from members.registry.lifecycle import Registry
 from members.registry.log import Conflict, RegistryLog
@@ -38,8 +38,7 @@ class Deployer:
         status: judged from `history`; nothing is done where that knew other live members than there are now.
         """
         registry = await self._log.refresh()
-        token = await hold(self._client, self._declared.name, self._holder, registry.token)
-        self.leads = token is not None
+        token = await self._hold(registry)
         if token is None or status["watermark"] is None or status["labels_through"] is None:
             return
         judged = history.registry
@@ -69,6 +68,21 @@ class Deployer:
             if after.revision != registry.revision:
                 return  # the evidence is about another suite now
             view = replace(view, registry=after)
+
+    async def renew(self) -> None:
+        """Keep the slot while this evaluator computes or waits. Raises Unavailable."""
+        if self.leads:
+            await self._hold(self._log.registry)
+
+    async def stop(self) -> None:
+        """Let another evaluator have it at once. Raises Unavailable."""
+        if self.leads:
+            await release(self._client, self._declared.name, self._holder)
+
+    async def _hold(self, registry: Registry) -> int | None:
+        token = await hold(self._client, self._declared.name, self._holder, registry.token)
+        self.leads = token is not None
+        return token
 
     def _breach(self, registry: Registry, history: History) -> str | None:
         deployment = registry.deployment

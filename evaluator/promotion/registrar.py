@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mode import Service
@@ -62,6 +63,8 @@ class Registrar(Service):
         await until_available(self._show)
 
     async def on_stop(self) -> None:
+        with suppress(Unavailable):
+            await self._deployer.stop()
         await self._log.stop()
 
     @property
@@ -97,6 +100,7 @@ class Registrar(Service):
                 if self._log.registry is not before:
                     self.changed.set()
                 await self._show()
+                await self._deployer.renew()
                 said = ""
             except Unavailable as error:
                 if str(error) != said:

@@ -12,8 +12,9 @@ from evaluator.store import Script
 from streams.connect import RedisClient
 
 SLOT = Script("slot.lua")
+RELEASE = Script("release.lua")
 #: ms without a sign of life after which another evaluator may act.
-LEASE = 15_000
+LEASE = 6_000
 
 
 async def hold(client: RedisClient, suite: str, holder: str, seen: int, lease: int = LEASE) -> int | None:
@@ -23,3 +24,8 @@ async def hold(client: RedisClient, suite: str, holder: str, seen: int, lease: i
     """
     token = int(await SLOT(client, slot_keys(suite), holder, lease, seen))
     return token or None
+
+
+async def release(client: RedisClient, suite: str, holder: str) -> None:
+    """Give the slot up, where it is this holder's. Raises Unavailable."""
+    await RELEASE(client, slot_keys(suite), holder)

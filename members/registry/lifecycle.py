@@ -57,7 +57,8 @@ class Entry(_Frozen):
 
     ordinal: its place among all that were ever added. deployment: the last one that put it into the OR.
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
-    it last came back to shadow; by_hand: a person sent it there, so that only a person may approve it again.
+    it last came back to shadow; by_hand: a person sent it there, or it was rolled back, so that only a person
+    may approve it again.
     labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
     was expected to add when it got there.
     """
@@ -267,7 +268,7 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         change["labels_through"] = event.evidence.get("labels_through")
     if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
         change |= {"by": event.by, "fell_back": registry.watermark, "override": False}
-        change["by_hand"] = event.token is None
+        change["by_hand"] = event.token is None or kind == "rolled_back"
     elif kind == "approved":
         change["by_hand"] = False
     deployment, entries, more = registry.deployment, dict(registry.entries), dict[str, Any]()
