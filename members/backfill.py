@@ -171,6 +171,8 @@ class Backfill:
         self.since, self.places = await finding.places(self.group, self._since, self._back)
         for place in self.places.values():
             self._consumer.seek(place.tp, place.begin)
+            covered = self._covered.get(place.tp.partition, ())
+            place.target = max(place.target, *covered[-1:], 0)
             self._go_on(place)
             place.cut = place.cut and place.owned.position == place.begin
         self._total = self._left()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from members.ownership import Owned
 from members.replay import Place
+from streams.errors import Unavailable
 from streams.requests import RequestDecoder
 from streams.settings import Settings
 from streams.suite import Suite
 from streams.watermark import Watermark
+
+_PATIENCE = 30.0  # s
 
 
 class Finding:
@@ -39,7 +44,7 @@ class Finding:
         # A timestamp lies at most so far ahead of the moment at which its record was produced.
         instant = max(0, since - self._settings.limits.max_future)
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._tps, instant))
-        committed = await self._admin.list_consumer_group_offsets(group, partitions=self._tps)
+        committed = await self._committed(group)
         host, out = self._settings.host, {}
         for tp in self._tps:
             begin, at = begins[tp], found.get(tp)
@@ -53,6 +58,22 @@ class Finding:
             place = Place(tp, owned, begin, max(begin, ends[tp]), fresh=fresh, cut=0 < begin == begins[tp])
             out[tp.partition] = place
         return since, out
+
+    async def _committed(self, group: str) -> Mapping[TopicPartition, Any]:
+        """Offsets with their metadata; a broker that is new has to find them first. Raises Unavailable."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                found: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(
+                    group, partitions=self._tps
+                )
+                return found
+            except KafkaError as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"the broker does not tell what {group} has committed ({error}): try again"
+                    ) from None
+            await asyncio.sleep(0.2)
 
     async def _newest(self, begins: Mapping[Any, int], ends: Mapping[Any, int]) -> int:
         """Event time (ms) of the newest request at the ends of the partitions; 0 where there is none."""

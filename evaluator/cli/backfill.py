@@ -45,7 +45,7 @@ def check_backfill(suite: Suite, member: str) -> None:
         )
     if spec.trained_through is None:
         raise ConfigError(
-            f"{member} has no trained_through: say up to when the data that it was made with reaches, such as "
+            f"{member} has no trained_through: say up to when the data it was made with reaches, such as "
             "trained_through = 2025-01-31T00:00:00Z, since what happened until then must not speak for it"
         )
 

@@ -153,7 +153,7 @@ class World:
         consumer = make_consumer(self.settings.kafka)
         await consumer.start()
         await consumer.topics()
-        places = [TopicPartition(topic, i) for i in sorted(consumer.partitions_for_topic(topic))]
+        places = [TopicPartition(topic, i) for i in sorted(await self.producer.partitions_for(topic))]
         consumer.assign(places)
         for place in places:
             consumer.seek(place, 0)
