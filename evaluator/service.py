@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
 from evaluator.announce import changes
+from evaluator.examples.keeper import Keeper
 from evaluator.frozen import frozen_counts
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
@@ -44,6 +45,7 @@ log = logging.getLogger("chorus.evaluator")
 
 _BEAT = 1.0  # s between empty runs of a partition that is at rest
 _LOOK = 5.0  # s between looks at the whole store: expiry, metrics
+_KEEP = (100, 10)  # requests that are read in a second as examples, and while the logs are far behind
 _BEHIND = 2000  # records: nobody is asked about what stands in a log that is not read yet
 _READ = {VOTES: 100, LABELS: 2000, LETTERS: 500}
 
@@ -82,6 +84,7 @@ class EvaluatorService(Service):
             )  # fmt: skip
         self.partitions: dict[TopicPartition, LogPartition] = {}
         self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
+        self.keeper = Keeper(suite, settings, self.store)
         self._group = group
         self._unplaced: set[TopicPartition] = set()
         self._beyond: set[TopicPartition] = set()
@@ -140,6 +143,7 @@ class EvaluatorService(Service):
 
     async def on_stop(self) -> None:
         await self._close()
+        await self.keeper.close()
         await self.redis.aclose()
 
     def assigned(self, partitions: list[TopicPartition]) -> None:
@@ -288,6 +292,17 @@ class EvaluatorService(Service):
     async def _send_review(self, key: bytes, value: bytes) -> None:
         assert self._producer
         await self._producer.send_and_wait(self.topics.reviews, value, key=key)
+
+    @Service.task
+    async def _keep_examples(self) -> None:
+        while not self.should_stop and self._group and self.settings.examples.per_day:
+            ours = [tp.partition for tp in self.partitions if tp.topic == self.topics.votes]
+            try:
+                most = _KEEP[0 if self._caught_up else 1]
+                await self.keeper.round(frozenset(ours), self._counts[self.topics.votes], most)
+            except (Unavailable, KafkaError):
+                pass  # the other tasks say so
+            await self.sleep(1.0)
 
     @Service.task
     async def _look(self) -> None:

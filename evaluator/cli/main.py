@@ -247,6 +247,41 @@ def what_if(
 
 
 @app.command(group=LOOKING)
+def examples(
+    name: Annotated[str, Parameter(help="A member, with its version where there are several.")],
+    /,
+    *,
+    suite: SuiteFile,
+    redis_url: RedisUrl = None,
+    false: Annotated[bool, Parameter(negative="", help="Only what is labelled false.")] = False,
+    true: Annotated[bool, Parameter(negative="", help="Only what is labelled true.")] = False,
+    unlabelled: Annotated[bool, Parameter(negative="", help="Only what has no label.")] = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="How many at most; 20 by default, all with --jsonl.", validator=Number(gte=1)),
+    ] = None,
+    json: Json = False,
+    jsonl: Annotated[str | None, Parameter(help="A file, or - for standard output: one per line.")] = None,
+) -> int:
+    """Show requests that only this member flagged, with their features: a sample."""
+    from evaluator.cli import examples as found
+
+    declared, settings = _open(suite, None, redis_url)
+    wanted = found.one_of(false, true, unlabelled)
+    member, kept = asyncio.run(found.read(declared, settings, name))
+    document = found.document(declared, member, kept or [], wanted, limit or (0 if jsonl else 20))
+    if json:
+        print(jsonlib.dumps(document))
+    elif jsonl:
+        found.write_jsonl(document["examples"], jsonl)
+    elif document["examples"]:
+        found.show(document)
+    else:
+        print(found.nothing(kept, member, wanted, settings.examples.per_day))
+    return 0
+
+
+@app.command(group=LOOKING)
 def watch(
     *,
     suite: SuiteFile,
@@ -315,7 +350,7 @@ def backfill(
     wait: Annotated[bool, Parameter(help="Whether to wait for the verdict.")] = True,
     json: Json = False,
 ) -> int:
-    """Let a shadow candidate score retained requests, as if it had been there. It can be stopped and go on."""
+    """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""
     import shlex
 
     from evaluator.cli.backfill import run_backfill

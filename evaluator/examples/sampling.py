@@ -1,8 +1,8 @@
 """Which hits are kept as examples: pure; votes records in, offers to the store out.
 
-Of each generation and member the hits with the least scores are kept (a bottom-k sample). A score follows from
-the request id, so the sample does not depend on the order of the log, on repetitions, or on who reads it, and
-two members that flagged one request keep the same one: its features are read once.
+Of each generation and member the hits with the least scores are kept (a bottom-k sample). A score follows
+from the request id. So the sample does not depend on the order of the log, on repetitions, or on who reads
+it; and two members that flagged one request keep the same one, and its features are read once.
 """
 
 from __future__ import annotations
