@@ -54,12 +54,15 @@ def fit(values: Mapping[str, Any], most: int = MOST) -> tuple[dict[str, Any], li
         for name in sorted(out, key=sizes.__getitem__, reverse=True):
             if total <= most:
                 return out, list(cut)
+            value = out[name]
+            short = value[:_SHORT] if shorten and isinstance(value, str) else None
+            if short == value:
+                continue
             cut[name] = None
             total -= sizes[name]
-            value = out.pop(name)
-            if shorten and isinstance(value, str):
-                out[name] = value[:_SHORT]
-                sizes[name] = len(_encode({name: out[name]}))
+            del out[name]
+            if short is not None:
+                out[name], sizes[name] = short, len(_encode({name: short}))
                 total += sizes[name]
     return out, list(cut)
 
