@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import Counter
@@ -15,9 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
-from evaluator.announce import changes
+from evaluator.announcer import Announcer
 from evaluator.examples.keeper import Keeper
-from evaluator.frozen import frozen_counts
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
 from evaluator.promotion.registrar import Registrar
@@ -76,6 +74,7 @@ class EvaluatorService(Service):
         self.redis = redis_client(settings.redis)
         self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
         self.history = History(self.redis, suite.name)
+        self._announcer = Announcer(suite, self.store, self.history, self._send_alert)
         self.registrar: Registrar | None = None
         if registry is not None:
             self.registrar = Registrar(
@@ -312,7 +311,7 @@ class EvaluatorService(Service):
                     status = status_of(self.suite, self.history, self.settings.host.leap)
                     await self._expire(status)
                     self._show(status)
-                    await self._announce(status)
+                    await self._announcer.announce(status)
                     if self.registrar is not None and self._caught_up:
                         await self.registrar.look(status, self.history)
                     if self._group and self._caught_up:
@@ -338,26 +337,6 @@ class EvaluatorService(Service):
         for shard in self.store.shards:
             if keep > 0 and (dropped := await self.store.expire(shard, keep)):
                 log.info("dropped %d generations of shard %d: event time has passed them", dropped, shard)
-
-    async def _announce(self, status: Mapping[str, Any]) -> None:
-        """Put new verdicts on `alerts`; first there, then into Redis: twice is harmless, never is not."""
-        members = status["windows"][0]["members"] if status["windows"] else []
-        verdicts = {member["id"]: member["verdict"] for member in members if member["verdict"]}
-        if not verdicts or status["watermark"] is None or self._producer is None:
-            return
-        before = await self.store.announced()
-        suite, block = self.history.current(self.suite), self.suite.policy.block
-        args = (suite.name, status["watermark"], verdicts, before, block)
-        due = {event["subject"] for _, _, event in changes(*args, {})}
-        if not due:
-            return
-        matured = status["labels_through"] - status["horizon"]
-        counts = frozen_counts(self.history.cells(list(suite.members)), suite, matured, due)
-        for key, now, event in changes(*args, counts):
-            value = json.dumps(event).encode()
-            await self._send_alert(event["subject"].encode(), value)
-            await self.store.announce(key, now)
-            log.warning("%s: %s is %s", event["type"], event["subject"], event["data"]["status"])
 
     def _show(self, status: Mapping[str, Any]) -> None:
         metrics, counters = self.metrics, status["counters"]

@@ -90,6 +90,17 @@ class Policy(_Strict):
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
     floor: Annotated[float, Field(ge=0, le=1)] | None = None
     min_span: Duration = 7 * DAY
+    #: who may approve; nobody named: anybody
+    approvers: list[str] = []
+    #: event time for which a new live member is watched before it counts as promoted
+    bake: Duration = 3_600_000
+    #: event time after a fall back before the same member is recommended again, and after a roll-back before
+    #: anything else is deployed
+    cooldown: Duration = DAY
+    #: the share of requests that a baking member may fail on, and the factor by which its vote rate may differ
+    #: from what it was in shadow
+    max_error_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_rate_change: Annotated[float, Field(gt=1)] = 4.0
 
 
 class MemberSpec(_Strict):
