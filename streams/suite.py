@@ -97,7 +97,7 @@ class Policy(_Strict):
     #: event time after a fall back before the same member is recommended again, and after a roll-back before
     #: anything else is deployed
     cooldown: Duration = DAY
-    #: the share of requests that a baking member may fail on, and the factor by which its vote rate may differ
+    #: the share of requests that a baking member may fail on; the factor by which its vote rate may differ
     #: from what it was in shadow
     max_error_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_rate_change: Annotated[float, Field(gt=1)] = 4.0
