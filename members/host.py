@@ -31,10 +31,14 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from members.batches import Scorer
+from members.crew import Fixed, arrange, share_out
+from members.deploying import LiveRoster
 from members.ownership import Listener, Owned
 from members.panel import Panel
 from members.recovery import Found, Replay, Tail
+from members.registry.log import RegistryLog
 from members.sending import Abandoned, Sender
+from members.sharing import ShadowRoster
 from members.silence import Silence
 from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
 from streams.errors import Unavailable
@@ -63,7 +67,11 @@ def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
 
 
 class HostService(Service):
-    """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions."""
+    """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions.
+
+    With a `registry`, which is this host's own from then on, it runs the members that stand there instead and
+    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many).
+    """
 
     mundane_level = "debug"
 
@@ -77,6 +85,8 @@ class HostService(Service):
         name: str,
         metrics: Metrics | None = None,
         panel: Any = None,
+        registry: RegistryLog | None = None,
+        share: tuple[int, int] = (0, 1),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,7 +98,7 @@ class HostService(Service):
         self._silence = Silence(settings, self.topics.requests, self._metrics)
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
-        specs = [suite.members[each] for each in members]
+        specs = [] if registry else [suite.members[each] for each in members]
         self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
         self._owned: dict[int, Owned] = {}
         self._fresh: dict[int, Owned] = {}
@@ -100,6 +110,17 @@ class HostService(Service):
         self._producer: Any = None
         self._tail: Tail | None = None
         self._main: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._roster: Fixed | LiveRoster | ShadowRoster = Fixed(members, self._panel)
+        if registry is not None:
+            host: dict[str, Any] = {"name": name, "owned": self._owned, "under_way": lambda: self._batches}
+            if stage == "live":
+                recent = lambda: self._scorer.recent if hasattr(self, "_scorer") else None  # noqa: E731
+                self._roster = LiveRoster(registry, self._panel, recent=recent, **host)
+            else:
+                self.group = f"{suite.name}.shadow.{share[0]}of{share[1]}"
+                host |= {"kafka": settings.kafka, "topic": self.topics.requests, "group": self.group}
+                self._roster = ShadowRoster(registry, self._panel, share=share, **host)
 
     # -- start and stop
 
@@ -117,9 +138,12 @@ class HostService(Service):
             await asyncio.wait(self._batches, timeout=1)
         for task in self._batches:
             task.cancel()
+        if self._following is not None:
+            self._following.cancel()
         if self._consumer is not None:
             await _briefly(self._commit(force=True))
         await _briefly(self._close())
+        await _briefly(self._roster.close())
         await _briefly(self._panel.close())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -133,9 +157,11 @@ class HostService(Service):
         self._crash(error)
 
     async def _run(self) -> None:
-        if self.members:
-            await self._panel.load()
+        self.suite = await self._roster.open(self.suite)
+        self.members = list(self._roster.ids)
         await until_available(self._connect)
+        self._following = asyncio.create_task(self._roster.run())
+        self._following.add_done_callback(self._ended)
         while not self.should_stop:
             try:
                 await self._turn()
@@ -216,6 +242,8 @@ class HostService(Service):
         """One round: take over what is new, read, hand out, commit, tell what is idle."""
         if self._fresh:
             await self._take_over(dict(self._fresh))
+        for each in list(self._owned.values()):
+            await arrange(self._roster, self._consumer, self._tp(each.partition), each, self._batches)
         self.ready = self.ready or self._assigned_once
         while len(self._batches) >= _UNDER_WAY:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
@@ -226,14 +254,22 @@ class HostService(Service):
         for tp, records in data.items():
             owned = self._owned.get(tp.partition)
             if owned is not None and records:
-                start, end = owned.position, records[-1].offset + 1
-                owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
-                self._spawn(owned, self._scorer.batch(owned, records, start, end))
+                owned.heard, owned.idle_told = time.monotonic(), False
+                for crew, part, start, end in share_out(self._roster, tp.partition, records, owned.position):
+                    owned.position = end
+                    self._spawn(owned, self._scorer.batch(owned, part, start, end, crew))
+                if owned.position <= records[-1].offset:  # a member is still being loaded
+                    self._consumer.seek(tp, owned.position)
         if not data and not self._batches:
             self._silence.tell(self._consumer, self._owned)
         for owned in self._silence.idle(self._consumer, list(self._owned.values())):
-            self._spawn(owned, self._scorer.heartbeat(owned))
+            found = self._roster.at(owned.partition, owned.done)
+            if found is not None and (found[0].ids or self.stage == "live"):
+                self._spawn(owned, self._scorer.heartbeat(owned, found[0]))
         await self._commit()
+
+    def _tp(self, partition: int) -> TopicPartition:
+        return TopicPartition(self.topics.requests, partition)
 
     def _spawn(self, owned: Owned, work: Any) -> None:
         owned.under_way += 1
@@ -261,22 +297,21 @@ class HostService(Service):
         now = time.monotonic()
         if not force and now < self._commit_due:
             return
-        self._scorer.show_watermarks(self._owned.values())
+        self._scorer.show_watermarks(self._owned.values(), self._roster.ids)
         done = {p: owned.done for p, owned in self._owned.items() if owned.done != self._committed.get(p)}
         tails = {p: owned.tail for p, owned in self._owned.items() if owned.tail is not None}
         began = time.perf_counter()
         if done:
             self._commit_due = now + self.settings.host.commit_every / 1000
             try:
-                await self._consumer.commit(
-                    {TopicPartition(self.topics.requests, p): offset for p, offset in done.items()}
-                )
+                await self._consumer.commit({self._tp(p): offset for p, offset in done.items()})
             except (KafkaError, IllegalStateError) as error:
                 log.debug("the offsets were not committed, and will be: %r", error)
                 return
             self._committed.update(done)
         if self._tail is not None and not self._scorer.shared_votes:
             await self._tail.commit({self._scorer.votes_partition(p): at for p, at in tails.items()})
+        await self._roster.keep(list(self._owned.values()))
         if done:
             self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
 
@@ -288,13 +323,8 @@ class HostService(Service):
             if owned is None or owned.lost:
                 continue
             begin = await self._beginning(tp)
-            log.warning(
-                "offset %s of %s/%s is no longer there: going on at %s",
-                owned.position,
-                tp.topic,
-                tp.partition,
-                begin,
-            )
+            at, where = owned.position, f"{tp.topic}/{tp.partition}"
+            log.warning("offset %s of %s is no longer there: going on at %s", at, where, begin)
             owned.position = begin
             self._consumer.seek(tp, begin)
 
@@ -327,11 +357,12 @@ class HostService(Service):
         """Find where to go on with new partitions, and what of it was answered already."""
         found: dict[int, dict[int, Found]] = {}
         for partition, owned in fresh.items():
-            tp = TopicPartition(self.topics.requests, partition)
+            tp = self._tp(partition)
             committed = await self._consumer.committed(tp)
             owned.position = owned.done = await self._beginning(tp) if committed is None else committed
-            if self._tail is not None:
-                hello = await self._scorer.hello(owned)
+            await self._roster.look_up(owned)
+            if self._tail is not None and (at := self._roster.at(partition, owned.position)) is not None:
+                hello = await self._scorer.hello(owned, at[0])
                 place = self._scorer.votes_partition(partition)
                 found.setdefault(place, {})[partition] = Found(hello, Replay(owned.done))
         for place, hellos in found.items():
@@ -343,15 +374,18 @@ class HostService(Service):
                 owned.watermark = Watermark(host.leap, host.agree, known=each.watermark)
         for partition, owned in fresh.items():
             if owned.wanted and self._fresh.get(partition) is owned:
-                self._consumer.seek(TopicPartition(self.topics.requests, partition), owned.position)
+                self._consumer.seek(self._tp(partition), owned.position)
                 owned.heard = time.monotonic()
                 self._committed[partition] = owned.done
+                self._roster.enter(owned)
                 self._owned[partition] = self._fresh.pop(partition)
 
     def _on_member(self, kind: str, member: str, detail: str) -> None:
         self._metrics.member_events.labels(member, kind).inc()
         if kind in ("suspended", "resumed"):
             self._metrics.suspended.labels(member).set(kind == "suspended")
+        if isinstance(self._roster, LiveRoster):
+            self._roster.on_event(kind, member, detail)
         log.log(
             logging.INFO if kind == "resumed" else logging.WARNING, "member %s %s: %s", member, kind, detail
         )

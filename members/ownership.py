@@ -33,6 +33,8 @@ class Owned:
     under_way: int = 0
     heard: float = field(default_factory=time.monotonic)
     idle_told: bool = False
+    #: the latest revision whose report was acted on here (members/sharing.py)
+    mark: int | None = None
 
     @property
     def wanted(self) -> bool:

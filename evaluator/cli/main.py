@@ -68,10 +68,16 @@ def _open(
 
 
 def _host(
-    stage: Any, suite_file: Path, members: list[str] | None, name: str, opened: tuple[Suite, Settings]
+    stage: Any,
+    suite_file: Path,
+    members: list[str] | None,
+    name: str,
+    opened: tuple[Suite, Settings],
+    share: tuple[int, int] = (0, 1),
 ) -> int:
     from members.host import HostService
     from members.loading import extend_path
+    from members.registry.log import RegistryLog
     from streams.app import run_worker
     from streams.metrics import Metrics
 
@@ -86,16 +92,31 @@ def _host(
                 f"{member} is a live member, which only the live host asks: check --member",
                 source=str(suite_file),
             )
-    if stage == "shadow" and not ids:
-        raise ConfigError("no member of it is a shadow, so there is nothing to run", source=str(suite_file))
     metrics = Metrics()
-    return run_worker(
-        name,
-        suite,
-        settings,
-        lambda: HostService(suite, settings, stage=stage, members=ids, name=name, metrics=metrics),
-        metrics=metrics,
-    )
+
+    def make() -> HostService:
+        registry = None if members else RegistryLog(settings.kafka, suite.name)
+        return HostService(
+            suite,
+            settings,
+            stage=stage,
+            members=ids,
+            name=name,
+            metrics=metrics,
+            registry=registry,
+            share=share,
+        )
+
+    return run_worker(name, suite, settings, make, metrics=metrics)
+
+
+def _share(text: str, named: list[str] | None) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise ConfigError(f"--share {text}: write it as 0/2 and 1/2 for the two of two shadow hosts")
+    if named and text != "0/1":
+        raise ConfigError("--share and --member exclude each other: name members, or take a share of all")
+    return int(number), int(of)
 
 
 @app.command(group=PROCESSES)
@@ -116,15 +137,19 @@ def shadow(
     *,
     suite: SuiteFile,
     member: Annotated[
-        list[str] | None, Parameter(name="--member", help="name@version; all by default.")
+        list[str] | None, Parameter(name="--member", help="name@version, and no other; all by default.")
     ] = None,
+    share: Annotated[
+        str, Parameter(help="Which part of the candidates: 0/2 and 1/2 are two halves.")
+    ] = "0/1",
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
     web_port: WebPort = None,
     name: Name = "shadow-host",
 ) -> int:
     """Run a shadow host: candidates that score the same requests, and never act."""
-    return _host("shadow", suite, member, name, _open(suite, bootstrap_servers, redis_url, web_port))
+    opened = _open(suite, bootstrap_servers, redis_url, web_port)
+    return _host("shadow", suite, member, name, opened, _share(share, member))
 
 
 @app.command(group=PROCESSES)
