@@ -301,6 +301,8 @@ class EvaluatorService(Service):
                 await self.keeper.round(frozenset(ours), self._counts[self.topics.votes], most)
             except (Unavailable, KafkaError):
                 pass  # the other tasks say so
+            except Exception:  # a mistake in what is only for looking at must not end the folding
+                log.exception("examples are not kept at the moment")
             await self.sleep(1.0)
 
     @Service.task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from streams.connect import check_topics, make_consumer, no_broker
 from streams.errors import Unavailable
 from streams.settings import Kafka
 
-#: s that one offset is waited for: not every broker tells the truth about where the log ends.
+#: s that one answer is waited for: not every broker tells the truth about where the log ends.
 _WAIT = 3.0
 
 
@@ -39,11 +40,9 @@ class RequestsLog:
         out: dict[Hit, bytes | None] = {}
         try:
             consumer = await self._open()
-            there = consumer.partitions_for_topic(self._topic) or set()
             for number in sorted({hit.partition for hit in hits}):
                 some = sorted((hit for hit in hits if hit.partition == number), key=lambda hit: hit.offset)
-                if number in there:
-                    await self._read(consumer, TopicPartition(self._topic, number), some, out)
+                await self._read(consumer, TopicPartition(self._topic, number), some, out)
             consumer.unsubscribe()  # else it would go on fetching what nobody asked for
         except KafkaError:
             await self.close()
@@ -61,7 +60,10 @@ class RequestsLog:
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, hits: list[Hit], out: dict[Hit, bytes | None]
     ) -> None:
         consumer.assign([tp])
-        beginning = (await consumer.beginning_offsets([tp]))[tp]
+        try:  # votes may name a partition that there is not
+            beginning = (await asyncio.wait_for(consumer.beginning_offsets([tp]), _WAIT))[tp]
+        except TimeoutError:
+            return
         fetched: dict[int, Any] = {}
         for hit in hits:
             if hit.offset < beginning:
