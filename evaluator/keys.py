@@ -9,6 +9,10 @@ clock; ``minute:<0…59>``, the rounds of asking that were held. Gone two hours 
 `members` topic up to which it is folded. ``chorus:{suite}:slot`` hash, expires: ``holder`` and ``token`` of
 the deployment slot; ``chorus:{suite}:slot-token`` the last token given.
 
+``chorus:{suite}:webhook:<name>`` hash: ``through``, the offset of `alerts` up to which the receiver was told;
+``c:<fingerprint>``, each condition that fires for it; ``told``, how many events it was told. With ``:ids``
+behind it a sorted set: the ids of the last 10 000 of them. They live until you delete them.
+
 For each shard there is a prefix ``chorus:{suite:shard}:``; the braces are the Redis Cluster hash tag, so that
 a shard lies on one node and one script reaches all of it.
 
@@ -66,6 +70,12 @@ def registry_key(suite: str) -> str:
 def slot_keys(suite: str) -> tuple[str, str]:
     """The lease of the deployment slot, and its last token."""
     return f"chorus:{{{suite}}}:slot", f"chorus:{{{suite}}}:slot-token"
+
+
+def webhook_keys(suite: str, receiver: str) -> tuple[str, str]:
+    """What a receiver of webhooks was told: the hash, and the sorted set of ids."""
+    key = f"chorus:{{{suite}}}:webhook:{receiver}"
+    return key, f"{key}:ids"
 
 
 def shard_prefix(suite: str, shard: int) -> str:

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
+from evaluator.alerting.receiver import Receiver
 from evaluator.announcer import Announcer
 from evaluator.examples.keeper import Keeper
 from evaluator.history import History
@@ -103,6 +104,9 @@ class EvaluatorService(Service):
         if self.registrar is not None:
             await self.add_runtime_dependency(self.registrar)
         await until_available(self._connect)
+        for webhook in self.settings.alerts.webhooks if self._group else ():
+            args = (self.suite.name, self.settings, webhook, self.metrics, self._send_letter)
+            await self.add_runtime_dependency(Receiver(*args))
 
     async def _connect(self) -> None:
         """Connect and begin to read. Raises Unavailable, and leaves nothing open then."""
