@@ -49,7 +49,7 @@ class Above:
 
 class Slow(Above):
     def vote(self, batch):
-        time.sleep(0.15)
+        time.sleep(0.3)
         return super().vote(batch)
 
 class Broken:
@@ -197,7 +197,7 @@ class Week:
             and document["labels_through"] == END + HOUR
             and self.member(document, "early")["scored"] == seven["volume"]
             and verdict
-            and verdict["state"] == "PROMOTE"
+            and (self.n < 20_000 or verdict["state"] == "PROMOTE")
         )
 
     async def status(self) -> dict[str, Any]:
