@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from evaluator.examples.keeper import Keeper
 from evaluator.examples.sampler import Sampler, per_sample
 from evaluator.examples.sampling import Hit
 from evaluator.fold import Layout
+from evaluator.partition import VOTES, LogPartition
 from evaluator.store import Store
 from streams.connect import redis_client
+from streams.metrics import Metrics
 from streams.settings import Examples, Redis, Settings
 from streams.suite import parse_suite
+from streams.votes import encode
 from tests.evaluator.examples.test_sampling import BUCKET, DAY, everything, log, record
 
 SUITE = parse_suite('name = "s"\n')  # as in the definition: the name is in the scores
@@ -195,5 +199,39 @@ def test_what_does_not_come_is_asked_for_later(valkey):
             await world.store.wipe()
             assert await keeper.round(frozenset({0}), 1, 100) == 0
             assert await world.keys() == set()
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_was_lost_is_sampled_anew(valkey):
+    """The limits that an evaluator remembers do not keep anything out of samples that are gone."""
+
+    async def refuse(*_: Any) -> None:
+        raise AssertionError("a good record went to dead letters")
+
+    async def known(names: Any) -> set[str]:
+        return set(names)
+
+    async def scenario() -> None:
+        async with World(on(valkey, 1)) as world:
+            run, settings = log(8, 20), Settings(examples=Examples(per_day=10))
+            arguments = (world.store, SUITE, settings, Metrics().evaluator, refuse, known)
+            partition = LogPartition(VOTES, 0, 1, *arguments)
+            records = [SimpleNamespace(offset=i, value=encode(votes)) for i, votes in enumerate(run)]
+            await partition.load()
+            assert await partition.apply(records, len(run))
+            want = await world.samples()
+            assert want == everything(run, 10, 1)
+            await world.store.wipe()
+            assert not await partition.beat(drained=True)
+            assert await partition.load() == 0
+            assert await partition.apply(records, len(run))
+            assert await world.samples() == want
+            await world.store.wipe()
+            assert not await partition.beat(drained=True)
+            await partition.load()
+            await partition.skip_to(10)  # retention has cut the rest
+            assert await partition.apply(records[10:], len(run))
+            assert await world.samples() == everything(run[10:], 10, 1)
 
     asyncio.run(scenario())
