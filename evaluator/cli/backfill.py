@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import json as jsonlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from evaluator.backfilling import Coverage, suite_watermark
+from evaluator.cli.main import Json, RedisUrl, Servers, SuiteFile, _open
+from evaluator.cli.whatif import resolve
 from evaluator.status import read_status
 from members.backfill import Backfill
+from members.loading import extend_path
 from members.replay import Outcome, Progress
 from streams.connect import ping_broker, ping_redis, redis_client
 from streams.errors import ConfigError
@@ -33,6 +39,38 @@ log = logging.getLogger("chorus")
 _EVERY = 1.0  # s between two lines of JSON
 _PATIENCE = 30.0  # s without anything folded after which no evaluator is taken to run
 _NICE = 10
+
+
+def backfill(
+    member: Annotated[str, Parameter(help="The candidate: name, or name@version.")],
+    /,
+    *,
+    suite: SuiteFile,
+    since: Annotated[
+        str, Parameter(help="From when on: before the suite's watermark (7d), or an instant (ISO 8601).")
+    ],
+    bootstrap_servers: Servers = None,
+    redis_url: RedisUrl = None,
+    web_port: Annotated[
+        int | None,
+        Parameter(help="Serve /metrics there.", validator=Number(gte=1, lte=65535)),
+    ] = None,
+    wait: Annotated[bool, Parameter(help="Whether to wait for the verdict.")] = True,
+    json: Json = False,
+) -> int:
+    """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""
+    declared, settings = _open(suite, bootstrap_servers, redis_url)
+    extend_path(suite)
+    return run_backfill(
+        declared,
+        settings,
+        resolve(declared, [member])[0],
+        since,
+        again=shlex.join(["chorus", *sys.argv[1:]]),
+        as_json=json,
+        wait=wait,
+        web_port=web_port,
+    )
 
 
 def check_backfill(suite: Suite, member: str) -> None:
@@ -252,4 +290,4 @@ class Bars:
 
 
 def _line(**fields: Any) -> None:
-    print(json.dumps(fields), flush=True)
+    print(jsonlib.dumps(fields), flush=True)

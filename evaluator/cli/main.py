@@ -289,21 +289,10 @@ def examples(
     jsonl: Annotated[str | None, Parameter(help="A file, or - for standard output: one per line.")] = None,
 ) -> int:
     """Show requests that only this member flagged, with their features: a sample."""
-    from evaluator.cli import examples as found
+    from evaluator.cli.examples import one_of, run
 
-    declared, settings = _open(suite, None, redis_url)
-    wanted = found.one_of(false, true, unlabelled)
-    member, kept = asyncio.run(found.read(declared, settings, name))
-    document = found.document(declared, member, kept or [], wanted, limit or (0 if jsonl else 20))
-    if json:
-        print(jsonlib.dumps(document))
-    elif jsonl:
-        found.write_jsonl(document["examples"], jsonl)
-    elif document["examples"]:
-        found.show(document)
-    else:
-        print(found.nothing(kept, member, wanted, settings.examples.per_day))
-    return 0
+    wanted = one_of(false, true, unlabelled)
+    return run(*_open(suite, None, redis_url), name, wanted, limit, as_json=json, jsonl=jsonl)
 
 
 @app.command(group=LOOKING)
@@ -361,39 +350,12 @@ def rebuild(
     return 0
 
 
-@app.command(group=KEEPING)
-def backfill(
-    member: Annotated[str, Parameter(help="The candidate: name, or name@version.")],
-    *,
-    suite: SuiteFile,
-    since: Annotated[
-        str, Parameter(help="From when on: before the suite's watermark (7d), or an instant (ISO 8601).")
-    ],
-    bootstrap_servers: Servers = None,
-    redis_url: RedisUrl = None,
-    web_port: WebPort = None,
-    wait: Annotated[bool, Parameter(help="Whether to wait for the verdict.")] = True,
-    json: Json = False,
-) -> int:
-    """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""
-    import shlex
-
-    from evaluator.cli.backfill import run_backfill
-    from evaluator.cli.whatif import resolve
-    from members.loading import extend_path
-
-    declared, settings = _open(suite, bootstrap_servers, redis_url)
-    extend_path(suite)
-    return run_backfill(
-        declared,
-        settings,
-        resolve(declared, [member])[0],
-        since,
-        again=shlex.join(["chorus", *sys.argv[1:]]),
-        as_json=json,
-        wait=wait,
-        web_port=web_port,
-    )
+app.command(  # imported when it is called
+    "evaluator.cli.backfill:backfill",
+    name="backfill",
+    group=KEEPING,
+    help="Let a shadow candidate score retained requests, as if it had been there.",
+)
 
 
 @topics_app.command
