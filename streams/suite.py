@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -129,6 +130,10 @@ class MemberSpec(_Strict):
         module, _, attribute = self.loader.partition(":")
         if not module or not attribute:
             raise ValueError(f"loader = {self.loader!r}: write it as 'package.module:Class'")
+        try:
+            json.dumps(self.params, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("params are kept as JSON: write dates, inf and nan as text") from None
         return self
 
     @property

@@ -31,6 +31,7 @@ class Event(BaseModel):
     expected: the suite revision that it was written for; after: the offset of the member's last accepted
     event, None where it has none. at: the writer's clock; watermark: how far event time had come for it.
     token: of the slot's holder, for what only that may do; deployment: the deployment that it is about.
+    declared: it was written because the suite file says so.
     replaces, in a `swapped`: the live member that goes out in the same step. positions, in a `serving`:
     requests partition → the first offset that is answered by `revision`.
     """
@@ -50,6 +51,7 @@ class Event(BaseModel):
     spec: MemberSpec | None = None
     members: list[MemberSpec] = []
     override: bool = False
+    declared: bool = False
     token: int | None = None
     deployment: str = ""
     replaces: str | None = None

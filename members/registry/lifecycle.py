@@ -53,12 +53,14 @@ class _Frozen(BaseModel):
 
 
 class Entry(_Frozen):
-    """One member. position: offset of its last event; since: ms, when it came into its state, by the writer.
+    """One member. position: offset of its last event; since: ms, when it came into its state, by the writer;
+    who, why: of the last event that was not a mere description.
 
     ordinal: its place among all that were ever added. deployment: the last one that put it into the OR.
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
     it last came back to shadow; by_hand: a person sent it there, or it was rolled back, so that only a person
     may approve it again.
+    declared: the suite file had it, so that leaving the file retires it; of a retired one: leaving the file did.
     labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
     was expected to add when it got there.
     """
@@ -77,6 +79,7 @@ class Entry(_Frozen):
     by: str | None = None
     fell_back: int | None = None
     by_hand: bool = False
+    declared: bool = False
     labels_through: int | None = None
     place: int | None = None
     gain: float | None = None
@@ -179,7 +182,7 @@ def _found(before: Registry, after: Registry, offset: int, event: Event) -> tupl
 def _enter(event: Event, offset: int, spec: MemberSpec, state: State, ordinal: int) -> Entry:
     return Entry(
         spec=spec, state=state, ordinal=ordinal, position=offset, since=event.at, who=event.who,
-        why=event.why, watermark=event.watermark,
+        why=event.why, watermark=event.watermark, declared=event.declared or event.kind == "founded",
     )  # fmt: skip
 
 
@@ -231,15 +234,19 @@ def _unlike(entry: Entry | None, event: Event) -> str | None:
         return f"the spec of {event.member} is missing"
     if entry is None:
         return None
-    other = differing(entry.spec, event.spec) - DESCRIPTIVE
-    if (event.spec.trained_through or 0) > (entry.spec.trained_through or 0):
-        other -= {
-            "trained_through"
-        }  # less of its history may speak for it: nothing that was said gets better
-    if other:
+    if other := unlike(entry.spec, event.spec):
         names = ", ".join(sorted(other))
         return f"{event.member} is registered with another {names}: give it another version"
     return None
+
+
+def unlike(old: MemberSpec, new: MemberSpec) -> set[str]:
+    """Names of the fields in which `new` is another member than `old`, not just described otherwise."""
+    other = differing(old, new) - DESCRIPTIVE
+    if (new.trained_through or 0) > (old.trained_through or 0):
+        # less of its history may speak for it: nothing that was said gets better
+        other -= {"trained_through"}
+    return other
 
 
 def differing(one: MemberSpec, other: MemberSpec) -> set[str]:
@@ -254,7 +261,13 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         new = _enter(event, offset, event.spec, "shadow", len(registry.entries))
         return registry.model_copy(update={"entries": {**registry.entries, name: new}})
     _, to = TRANSITIONS[kind]
-    change: dict[str, Any] = {"position": offset, "who": event.who, "why": event.why}
+    change: dict[str, Any] = {"position": offset}
+    if kind != "described":  # or who describes an approved member would be taken for who approved it
+        change |= {"who": event.who, "why": event.why}
+    if kind in ("added", "retired") or entry.state == "retired":
+        change["declared"] = event.declared
+    elif event.declared:
+        change["declared"] = True
     if to is not None:
         change |= {"state": to, "since": event.at, "watermark": event.watermark}
         change |= {"place": None, "gain": None} if to not in ("queued", "deploying") else {}
@@ -292,6 +305,8 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         deployment = None
     if kind == "promoted" and entry.replaced is not None:
         _move(entries, entry.replaced, "retired", offset, event, by=name)
+    if kind == "retired":  # by whoever put it out before, it is not any more
+        change["by"] = None
     if kind in ("rolled_back", "back_to_shadow", "retired"):
         if kind == "rolled_back":
             more["rolled_back"] = registry.watermark
