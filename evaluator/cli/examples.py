@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,30 @@ def one_of(false: bool, true: bool, unlabelled: bool) -> Which | None:
     if len(asked) > 1:
         raise ConfigError(f"--{asked[0]} and --{asked[1]} exclude each other: choose one, or none for all")
     return asked[0] if asked else None
+
+
+def run(
+    suite: Suite,
+    settings: Settings,
+    name: str,
+    wanted: Which | None,
+    limit: int | None,
+    *,
+    as_json: bool,
+    jsonl: str | None,
+) -> int:
+    """The command; `limit` None: 20, or all of them for `jsonl`. Raises ConfigError, Unavailable."""
+    member, kept = asyncio.run(read(suite, settings, name))
+    found = document(suite, member, kept or [], wanted, limit or (0 if jsonl else 20))
+    if as_json:
+        print(json.dumps(found))
+    elif jsonl:
+        write_jsonl(found["examples"], jsonl)
+    elif found["examples"]:
+        show(found)
+    else:
+        print(nothing(kept, member, wanted, settings.examples.per_day))
+    return 0
 
 
 async def read(suite: Suite, settings: Settings, name: str) -> tuple[str, list[Example] | None]:

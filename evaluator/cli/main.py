@@ -286,7 +286,10 @@ def examples(
         Parameter(help="How many at most; 20 by default, all with --jsonl.", validator=Number(gte=1)),
     ] = None,
     json: Json = False,
-    jsonl: Annotated[str | None, Parameter(help="A file, or - for standard output: one per line.")] = None,
+    jsonl: Annotated[
+        str | None,
+        Parameter(help="A file, or - for standard output: one per line.", allow_leading_hyphen=True),
+    ] = None,
 ) -> int:
     """Show requests that only this member flagged, with their features: a sample."""
     from evaluator.cli.examples import one_of, run

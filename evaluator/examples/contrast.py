@@ -37,6 +37,8 @@ def _gap(a: list[Any], b: list[Any]) -> float:
         at = np.concatenate((left, right))
         steps = (np.searchsorted(x, at, side="right") / len(x) for x in (left, right))
         return float(np.abs(np.subtract(*steps)).max())
+    if len(set(map(str, (*a, *b)))) > (len(a) + len(b)) / 2:
+        return 0.0  # free text and ids differ in any two groups, which tells nothing
     shares = [Counter(map(str, x)) for x in (a, b)]
     every = shares[0].keys() | shares[1].keys()
     return sum(abs(shares[0][v] / len(a) - shares[1][v] / len(b)) for v in every) / 2

@@ -62,9 +62,11 @@ def test_the_largest_is_cut_first():
 
 
 def test_features_that_tell_the_groups_apart_come_first():
-    """Numbers by their distributions, categories by their shares; nothing known keeps the declared order."""
+    """Numbers by distribution, categories by shares, ids not at all; otherwise in the declared order."""
     ours = [{"a": i % 7, "b": "n", "c": float(i % 3)} for i in range(30)]
     others = [{"a": i % 7, "b": "ns"[i % 2], "c": float(i % 3) + 3} for i in range(30)]
     assert telling(ours, others, ["a", "b", "c"]) == ["c", "b", "a"]
+    named = [{**row, "id": f"{side}{i}"} for side in "xy" for i, row in enumerate(ours)]
+    assert telling(named[:30], named[30:], ["a", "id"])[:2] == ["a", "id"]  # distinct everywhere: no news
     assert telling(ours, [], ["b", "c"]) == ["b", "c", "a"]
     assert telling([{"only": 1}], others, ["a"]) == ["only"]
