@@ -30,6 +30,7 @@ from streams.records import SUITE, Votes
 from streams.settings import Examples, Host, Kafka, Redis, Settings
 from streams.suite import Suite, parse_suite
 from streams.topics import create_topics
+from tests.evaluator.test_cli import chorus
 
 HOUR, DAY, BUCKET = 3_600_000, 86_400_000, 300_000
 START = 20_000 * DAY
@@ -49,15 +50,14 @@ def label(i: int) -> bool | None:
     return None if i % 3 == 2 else i % 4 < 2
 
 
+TEXT = 'name = "{name}"\nsegments = ["region"]\n[features]\nwind = "float"\ncard = "text"\n' + "".join(
+    f'[[member]]\nname = "{name}"\nversion = "1"\nstage = "{stage}"\nowner = "o"\nloader = "x:Y"\n'
+    for name, stage in (("a", "live"), ("b", "live"), ("c", "shadow"))
+)
+
+
 def make_suite() -> Suite:
-    members = "".join(
-        f'[[member]]\nname = "{name}"\nversion = "1"\nstage = "{stage}"\nowner = "o"\nloader = "x:Y"\n'
-        for name, stage in (("a", "live"), ("b", "live"), ("c", "shadow"))
-    )
-    name = f"x{uuid.uuid4().hex[:8]}"
-    return parse_suite(
-        f'name = "{name}"\nsegments = ["region"]\n[features]\nwind = "float"\ncard = "text"\n{members}'
-    )
+    return parse_suite(TEXT.format(name=f"x{uuid.uuid4().hex[:8]}"))
 
 
 def make_settings(valkey: Any, broker: Any, **more: Any) -> Settings:
@@ -124,11 +124,16 @@ class World:
         await self.redis.aclose()
 
     async def send(self, topic: str, value: bytes, partition: int) -> None:
-        await self.producer.send_and_wait(f"{self.suite.name}.{topic}", value, partition=partition)
+        """Put it on its way; `flush` waits for it."""
+        await self.producer.send(f"{self.suite.name}.{topic}", value, partition=partition)
 
-    async def fill(self) -> None:
+    async def send_requests(self) -> None:
         for i in range(N):
             await self.send("requests", json.dumps(request(i)).encode(), i % 2)
+        await self.producer.flush()
+
+    async def fill(self) -> None:
+        await self.send_requests()
         for stage, members in HOSTS:
             for p in range(2):
                 record = make_votes(stage, members, p, START + N * 60_000)
@@ -136,6 +141,7 @@ class World:
         for i in range(N):
             if label(i) is not None:
                 await self.label(i, label(i))
+        await self.producer.flush()
 
     async def label(self, i: int, value: bool | None, revision: int = 0) -> None:
         at = START + i * 60_000
@@ -168,7 +174,7 @@ def alone(name: str, outcome: bool | None) -> set[str]:
     return {f"r{i}" for i in range(N) if name in flags(i) and not flags(i) & others and label(i) is outcome}
 
 
-def test_what_only_one_member_got_wrong_comes_back(valkey, broker, tmp_path, capsys):
+def test_what_only_one_member_got_wrong_comes_back(valkey, broker, tmp_path):
     """Exactly these, with features; revised labels move them; a restart and a rebuild change nothing."""
 
     async def scenario() -> None:
@@ -203,6 +209,12 @@ def test_what_only_one_member_got_wrong_comes_back(valkey, broker, tmp_path, cap
             assert rows[0]["request_id"] in out.getvalue()
             assert rows[3]["request_id"] not in out.getvalue()
             assert "wind" in out.getvalue()
+
+            (tmp_path / "suite.toml").write_text(TEXT.format(name=suite.name))
+            command = ["examples", "a", "--false", "--suite", str(tmp_path / "suite.toml")]
+            command += ["--redis-url", valkey.url, "--jsonl", "-"]
+            done = await asyncio.to_thread(chorus, *command)
+            assert [json.loads(line) for line in done.stdout.splitlines()] == rows, done.stderr
 
             moved = int(sorted(alone("a@1", False))[0][1:])
             await world.label(moved, True, revision=1)
@@ -268,8 +280,7 @@ def test_single_requests_are_read_by_their_place(broker, valkey, monkeypatch):
     async def scenario() -> None:
         suite, settings = make_suite(), make_settings(valkey, broker)
         async with World(suite, settings) as world:
-            for i in range(N):
-                await world.send("requests", json.dumps(request(i)).encode(), i % 2)
+            await world.send_requests()
             log = RequestsLog(settings.kafka, f"{suite.name}.requests")
             hits = [Hit(f"r{i}", 0, i % 2, i // 2) for i in (119, 3, 0, 80, 81, 2)]
             found = await log.read(hits)
