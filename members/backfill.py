@@ -42,6 +42,7 @@ Covered = Callable[[], Awaitable[Mapping[int, Sequence[int]]]]
 
 _UNDER_WAY = 4
 _TICK = 0.25  # s
+_PATIENCE = 5.0  # s
 _QUIET = 1.0  # s without anything new after which a partition has ended
 #: Records by which the end that the broker tells may be low: more than a producer puts into one batch.
 _LOW = 20_000
@@ -302,10 +303,9 @@ class Backfill:
             return
         text = str(self.since)
         try:
-            await self._consumer.commit(
-                {self.places[p].tp: OffsetAndMetadata(at, text) for p, at in new.items()}
-            )
-        except (KafkaError, IllegalStateError) as error:
+            offsets = {self.places[p].tp: OffsetAndMetadata(at, text) for p, at in new.items()}
+            await asyncio.wait_for(self._consumer.commit(offsets), _PATIENCE)
+        except (KafkaError, IllegalStateError, asyncio.TimeoutError) as error:
             log.debug("progress was not committed, and will be: %r", error)
         else:
             self._committed.update(new)
@@ -313,7 +313,7 @@ class Backfill:
     async def _settle(self) -> None:
         """Let what is under way end, say that there is nothing more, and commit."""
         if self._batches:
-            await asyncio.wait(self._batches, timeout=5 if self._stopping else None)
+            await asyncio.wait(self._batches, timeout=_PATIENCE if self._stopping else None)
         if self._failure is not None:
             await self._commit()
             raise self._failure
@@ -331,7 +331,7 @@ class Backfill:
         closing = [client.stop() for client in clients]
         if self._admin is not None:
             closing.append(self._admin.close())
-        await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _PATIENCE)
         await self._panel.close()
 
     # -- saying how far it is

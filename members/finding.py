@@ -51,7 +51,8 @@ class Finding:
             if at is not None and at.timestamp >= instant and at.offset > begin:  # else it is no answer
                 begin = at.offset
             done = committed[tp]
-            fresh = done.offset < 0 or not _as_far_back(done.metadata, since)
+            # Beyond the end: it was committed for a topic that has been made anew since.
+            fresh = not 0 <= done.offset <= ends[tp] or not _as_far_back(done.metadata, since)
             if not fresh:
                 begin = max(begin, done.offset)
             owned = Owned(tp.partition, Watermark(host.leap, host.agree), position=begin, done=begin)

@@ -26,9 +26,9 @@ from evaluator.status import read_status
 from members.backfill import Backfill
 from members.loading import extend_path
 from members.replay import Outcome, Progress
+from streams.app import quicken
 from streams.connect import ping_broker, ping_redis, redis_client
 from streams.errors import ConfigError
-from streams.light import use_light_records
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.suite import Suite
@@ -120,7 +120,7 @@ def run_backfill(
     check_backfill(suite, member)
     when = parse_since(since)
     os.nice(_NICE)  # the live host has the processor first
-    use_light_records()
+    quicken()
     metrics = Metrics()
     if web_port is not None:
         from prometheus_client import start_http_server

@@ -19,6 +19,7 @@ from members.live_lag import Throttle
 from members.replay import Outcome, Progress, missing, stretch
 from streams.batch import Batch
 from streams.connect import make_consumer
+from streams.metrics import Metrics
 from streams.records import FAILED, Votes
 from streams.requests import DecodedBatch
 from streams.settings import Backfill as Rules
@@ -266,13 +267,16 @@ def test_it_makes_way_while_the_live_hosts_are_behind(broker: Broker) -> None:
             live.assign(places)
             await live.commit(dict.fromkeys(places, 0))
             told: list[Progress] = []
-            filling = asyncio.create_task(fill(world, tell=told.append))
+            metrics = Metrics()
+            filling = asyncio.create_task(fill(world, tell=told.append, metrics=metrics))
             await until(lambda: any(progress.throttled for progress in told))
+            assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 1
             assert told[-1].requests == 0
             assert (told[-1].live_lag or 0) > 100
             await live.commit(dict.fromkeys(places, 200))
             assert (await filling).requests == 400
             assert not told[-1].throttled
+            assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 0
             await live.stop()
 
     asyncio.run(run())
