@@ -68,6 +68,11 @@ class Registrar(Service):
         await self._log.stop()
 
     @property
+    def leads(self) -> bool:
+        """Whether this evaluator holds the slot: it acts and announces for all."""
+        return self._deployer.leads
+
+    @property
     def known(self) -> set[str]:
         """Every member that was ever registered, and those of the suite file."""
         return {*self._declared.members, *self._log.registry.entries}

@@ -110,11 +110,16 @@ def _deployment(view: View) -> Iterator[Event]:
 
 
 def _fallen(view: View) -> Iterator[Event]:
-    """Those who waited, and whom the evidence no longer speaks for: told why, and by whom."""
+    """Those who waited, and whom the evidence now speaks against: told why, and by whom.
+
+    Who is approved and only lacks evidence against the new OR keeps the approval, and waits for the rest.
+    """
     revision = view.registry.revision
     for name, entry in view.registry.entries.items():
         verdict = view.verdicts.get(name)
-        if entry.state not in WAITING or entry.override or verdict is None or verdict["state"] == "PROMOTE":
+        if entry.state not in WAITING or entry.override or verdict is None:
+            continue
+        if verdict["state"] == "PROMOTE" or (verdict["state"] != "REJECT" and entry.state != "recommended"):
             continue
         twin = verdict.get("twin")
         if "redundant" in verdict["reasons"]:
@@ -122,25 +127,29 @@ def _fallen(view: View) -> Iterator[Event]:
             why = f"at revision {revision} of the suite it is redundant {beside}: hardly anything is its own"
             yield _draft(view, "superseded", name, why, by=twin)
         else:
-            reasons = ", ".join(verdict["reasons"])
-            why = f"at revision {revision} of the suite its verdict is {verdict['state']} ({reasons})"
+            why = f"at revision {revision} of the suite its verdict is {_say(verdict)}"
             yield _draft(view, "superseded", name, why)
 
 
 def _reranked(view: View) -> Iterator[Event]:
-    """Whose place or gain a change of the suite has made worse."""
-    order = ranked(view)
+    """Whose prospects a change of the suite has made worse: told once for each revision."""
+    order, revision = ranked(view), view.registry.revision
     for place, name in enumerate(order, 1):
-        entry, gain = view.registry.entries[name], view.gains.get(name)
+        entry, gain, verdict = view.registry.entries[name], view.gains.get(name), view.verdicts.get(name)
+        if entry.judged in (None, revision):
+            continue
         was, gained = entry.place, entry.gain
         fell = was is not None and place > was
         lost = gained is not None and gain is not None and gain < _FALLEN * gained
-        if fell or lost:
-            ahead = ", ".join(order[: place - 1])
-            why = f"at revision {view.registry.revision} of the suite it adds {_gain(gain)}"
-            why += f", where it was {_gain(gained)}" if gained is not None else ""
-            why += f"; place {place} instead of {was}, behind {ahead}" if fell else f"; place {place}"
-            yield _draft(view, "reranked", name, why, evidence={"place": place, "gain": gain})
+        waits = not entry.override and verdict is not None and verdict["state"] != "PROMOTE"
+        if not (fell or lost or waits):
+            continue
+        why = f"at revision {revision} of the suite it adds {_gain(gain)}"
+        why += f", where it was {_gain(gained)}" if lost else ""
+        why += f"; place {place} instead of {was}, behind {', '.join(order[: place - 1])}" if fell else ""
+        if waits and verdict is not None:
+            why += f"; its verdict is {_say(verdict)}: its approval stands, and it waits for the evidence"
+        yield _draft(view, "reranked", name, why, evidence=_standing(view, place, gain))
 
 
 def _approvals(view: View) -> Iterator[Event]:
@@ -155,20 +164,22 @@ def _approvals(view: View) -> Iterator[Event]:
             gain = view.gains.get(name)
             place = 1 + sum((view.gains.get(other) or 0.0) >= (gain or 0.0) for other in ranked(view))
             why = f"approved by {entry.who}; it adds {_gain(gain)}"
-            yield _draft(view, "queued", name, why, evidence={"place": place, "gain": gain})
+            yield _draft(view, "queued", name, why, evidence=_standing(view, place, gain))
         elif entry.state == "recommended" and automatic and not entry.by_hand:
             yield _draft(view, "approved", name, "policy.mode is auto, and the evidence suffices")
 
 
 def _start(view: View) -> Iterator[Event]:
-    """The first of the queue gets the slot, when it is free."""
+    """The first of the queue gets the slot, when it is free: of those whom the evidence speaks for now."""
     registry = view.registry
     if registry.deployment is not None:
         return
     rested = registry.rolled_back is None or (view.watermark - registry.rolled_back >= view.policy.cooldown)
     for name in ranked(view):
         entry = registry.entries[name]
-        if rested or entry.override:
+        verdict = view.verdicts.get(name)
+        believed = verdict is not None and verdict["state"] == "PROMOTE"
+        if entry.override or (rested and believed):
             replaces = entry.spec.replaces
             why = f"first in the queue; it adds {_gain(view.gains.get(name))}"
             why += f"; it replaces {replaces}" if replaces in registry.live else ""
@@ -203,6 +214,14 @@ def _because(verdict: Mapping[str, Any]) -> str:
     if own is not None and other is not None:
         why = f"its unique precision is {own:.3f}, where the suite's precision is {other:.3f}"
     return why + (f" (e-value {e_value:.3g})" if e_value is not None else "")
+
+
+def _standing(view: View, place: int, gain: float | None) -> dict[str, Any]:
+    return {"place": place, "gain": gain, "revision": view.registry.revision}
+
+
+def _say(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['state']} ({', '.join(verdict['reasons']).replace('_', ' ')})"
 
 
 def _gain(gain: float | None) -> str:

@@ -60,9 +60,9 @@ class Entry(_Frozen):
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
     it last came back to shadow; by_hand: a person sent it there, or it was rolled back, so that only a person
     may approve it again.
-    declared: the suite file had it, so that leaving the file retires it; of a retired one: leaving the file did.
+    declared: the suite file had it, so that leaving the file retires it; of a retired one: that has retired it.
     labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
-    was expected to add when it got there.
+    was expected to add, as it was last told at revision `judged`.
     """
 
     spec: MemberSpec
@@ -83,6 +83,7 @@ class Entry(_Frozen):
     labels_through: int | None = None
     place: int | None = None
     gain: float | None = None
+    judged: int | None = None
 
 
 class Deployment(_Frozen):
@@ -276,7 +277,8 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
     if kind in ("added", "recommended", "approved"):
         change |= {"override": event.override, "by": None}
     if kind in ("queued", "reranked") and event.evidence:
-        change |= {"place": event.evidence.get("place"), "gain": event.evidence.get("gain")}
+        told = {name: event.evidence.get(name) for name in ("place", "gain")}
+        change |= {**told, "judged": event.evidence.get("revision")}
     if kind == "recommended" and event.evidence:
         change["labels_through"] = event.evidence.get("labels_through")
     if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
