@@ -30,7 +30,7 @@ log = logging.getLogger("chorus")
 class Marks:
     """Up to which revision the reports of live hosts have been acted on, per partition of `requests`.
 
-    They are kept as offsets of a consumer group of their own; `consumer` has all partitions, paused.
+    They are kept as offsets of a consumer group of their own; `consumer` reads nothing.
     """
 
     consumer: Any
@@ -39,7 +39,11 @@ class Marks:
 
     async def read(self, partition: int) -> int | None:
         """None where nothing has been acted on yet. Raises KafkaError."""
-        mark: int | None = await self.consumer.committed(TopicPartition(self.topic, partition))
+        here = TopicPartition(self.topic, partition)
+        if here not in self.consumer.assignment():
+            self.consumer.assign([*self.consumer.assignment(), here])
+            self.consumer.pause(*self.consumer.assignment())
+        mark: int | None = await self.consumer.committed(here)
         if mark is not None:
             self._written[partition] = mark
         return mark
@@ -98,9 +102,6 @@ class ShadowRoster(Following):
         except Unavailable:
             await consumer.stop()
             raise
-        every = [TopicPartition(self._topic, p) for p in consumer.partitions_for_topic(self._topic)]
-        consumer.assign(every)
-        consumer.pause(*every)
         self._marks = Marks(consumer, self._topic)
 
     async def close(self) -> None:
