@@ -305,7 +305,7 @@ class Backfill:
         try:
             offsets = {self.places[p].tp: OffsetAndMetadata(at, text) for p, at in new.items()}
             await asyncio.wait_for(self._consumer.commit(offsets), _PATIENCE)
-        except (KafkaError, IllegalStateError, asyncio.TimeoutError) as error:
+        except (TimeoutError, KafkaError, IllegalStateError) as error:
             log.debug("progress was not committed, and will be: %r", error)
         else:
             self._committed.update(new)
