@@ -25,7 +25,7 @@ def identity(alert: Alert) -> dict[str, str]:
     """The labels that tell one condition from another. An empty label would be none: it is left out."""
     parts = alert.type.removeprefix("chorus.").split(".")
     labels = {"alertname": alertname(alert.type), "suite": alert.suite}
-    if alert.subject:
+    if alert.subject and alert.subject != alert.suite:
         labels[_NAMED.get(parts[0], "subject")] = alert.subject
     return labels
 

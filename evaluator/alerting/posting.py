@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -92,9 +93,9 @@ async def post(
     except TimeoutError:
         return Answer("retried", "nothing in time")
     except aiohttp.ClientConnectorError as error:
-        return Answer(
-            "retried", f"no connection ({error.os_error.strerror or type(error.os_error).__name__})"
-        )
+        number = error.os_error.errno
+        why = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
+        return Answer("retried", f"no connection ({why})")
     except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
         return Answer("retried", f"no answer ({type(error).__name__})")
 

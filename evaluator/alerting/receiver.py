@@ -87,6 +87,11 @@ class Receiver(Service):
         self._changed: set[str] = set()
         self._failures, self._not_before = 0, 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether this process is the one that tells the receiver, and knows what it was told."""
+        return self._mine and self._placed
+
     async def on_stop(self) -> None:
         """An answer that is on its way is waited for, a little: else the event would be sent again."""
         with suppress(TimeoutError):
@@ -296,7 +301,7 @@ class Receiver(Service):
 
     def _show(self) -> None:
         pending, name = self.metrics.webhook_pending, self.webhook.name
-        if self._mine and self._placed:
+        if self.ready:
             times = (item.record.timestamp or 0 for item in self._pending if item.record is not None)
             oldest = next((time for time in times if time > 0), None)
             pending.labels(name).set(0 if oldest is None else max(0.0, self._clock() - oldest / 1000))

@@ -23,7 +23,8 @@ SAID: dict[str, tuple[str, str, str]] = {
     "chorus.labels.starved": (
         "warning", "labels of suite {1} have stopped coming", "labels of suite {1} come again"),
     "chorus.labels.late": (
-        "warning", "labels of suite {1} come later than they did", "labels of suite {1} come in time again"),
+        "warning", "votes and labels of suite {1} come too late to count",
+        "those of suite {1} are in time again"),
     "chorus.host.lagging": (
         "warning", "{0} of suite {1} is falling behind", "{0} of suite {1} has caught up"),
     "chorus.deployment.started": ("info", "{0} is being deployed to suite {1}", ""),
@@ -65,7 +66,18 @@ REASONS = {
 }
 
 #: Long or nested parts that a message leaves out: the event has them.
-_LEFT_OUT = ("status", "severity", "verdict", "counts", "evidence", "decay", "event", "reason", "detail")
+_LEFT_OUT = (
+    "status",
+    "severity",
+    "verdict",
+    "counts",
+    "evidence",
+    "decay",
+    "event",
+    "why",
+    "reason",
+    "detail",
+)
 _MOST = 1500  # characters of a description
 
 
@@ -97,7 +109,7 @@ def description(alert: Alert) -> str:
 
 
 def _parts(data: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("reason", "detail"):
+    for name in ("why", "reason", "detail"):
         told = data.get(name)
         for each in told if isinstance(told, list) else [told]:
             if isinstance(each, str) and each:

@@ -353,6 +353,7 @@ def rebuild(
     return 0
 
 
+app.command("evaluator.cli.alerts:alerts", group=LOOKING)  # imported when it is called
 app.command(  # imported when it is called
     "evaluator.cli.backfill:backfill",
     name="backfill",
