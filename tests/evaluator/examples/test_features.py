@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from evaluator.examples.contrast import telling
 from evaluator.examples.features import GONE, MOST, fit, keep, unpack
+from streams.settings import load_settings
 
 
 def test_features_and_segments_are_kept_and_nothing_else():
@@ -70,3 +71,15 @@ def test_features_that_tell_the_groups_apart_come_first():
     assert telling(named[:30], named[30:], ["a", "id"])[:2] == ["a", "id"]  # distinct everywhere: no news
     assert telling(ours, [], ["b", "c"]) == ["b", "c", "a"]
     assert telling([{"only": 1}], others, ["a"]) == ["only"]
+
+
+def test_names_to_omit_come_from_a_variable_or_a_list(monkeypatch, tmp_path):
+    """With commas between them in the environment, as a list or a text in a file."""
+    monkeypatch.setenv("CHORUS_EXAMPLES__OMIT", "card, name,")
+    assert load_settings().examples.omitted == {"card", "name"}
+    monkeypatch.delenv("CHORUS_EXAMPLES__OMIT")
+    assert load_settings().examples.omitted == frozenset()
+    monkeypatch.setenv("CHORUS_CONFIG", str(tmp_path / "c.toml"))
+    for text in ('omit = ["card", "name"]', 'omit = "card,name"'):
+        (tmp_path / "c.toml").write_text(f"[examples]\n{text}\n")
+        assert load_settings().examples.omitted == {"card", "name"}
