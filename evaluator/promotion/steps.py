@@ -170,7 +170,7 @@ def _approvals(view: View) -> Iterator[Event]:
 
 
 def _start(view: View) -> Iterator[Event]:
-    """The first of the queue gets the slot, when it is free: of those whom the evidence speaks for now."""
+    """The first of the queue whom the evidence speaks for now gets the slot, when it is free."""
     registry = view.registry
     if registry.deployment is not None:
         return
