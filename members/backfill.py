@@ -345,9 +345,7 @@ class Backfill:
 
     def _report(self) -> None:
         every = list(self.places.values())
-        marks = [
-            (mark, place.finished) for place in every if (mark := place.owned.watermark.value) is not None
-        ]
+        marks = [(at, place.finished) for place in every if (at := place.reached) is not None]
         moving = [mark for mark, finished in marks if not finished]
         reached = min(moving) if moving else max((mark for mark, _ in marks), default=None)
         progress = Progress(

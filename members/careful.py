@@ -54,6 +54,7 @@ class CarefulScorer(Scorer):
         if batch is not None:
             await self._write_scored(place.owned, batch, start, stop)
             place.wrote(start, stop)
+            place.reached = batch.watermark
             place.requests += len(decoded)
         place.owned.done = end
 

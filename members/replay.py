@@ -56,6 +56,8 @@ class Place:
     cut: bool = False
     #: event time (ms) of the first request that was read
     first: int | None = None
+    #: event time (ms) that the votes which are written have reached
+    reached: int | None = None
     #: what has been written: [a0, b0, a1, b1, …]
     written: list[int] = field(default_factory=list)
 
