@@ -241,3 +241,37 @@ def test_shares_and_newcomers(embedded_broker: Broker) -> None:
             await until(lambda: one._panel.ids == [])
 
     asyncio.run(run())
+
+
+def test_a_restart_while_a_member_bakes_that_has_gone_bad(
+    embedded_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again before the host serves it: refused, the host answers as before the swap."""
+    module = tmp_path / "chorus_gone_bad.py"
+    module.write_text("class M:\n    def vote(self, batch): return batch['wind'] > 0.5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    declared = suite("gone-bad", member("bad@1", "chorus_gone_bad:M", above=None))
+
+    async def run() -> None:
+        async with Stage(embedded_broker.bootstrap_servers, declared) as world:
+            live = await world.follow("live")
+            id = await world.deploy("bad@1")
+            assert (await world.answered_of("bad@1")).ready
+            await world.write("swapped", "bad@1", deployment=id)
+            await world.served()
+            await world.send(100)
+            await settle(world, live)
+            await live.stop()
+            module.write_text("import os\nos._exit(9)\n")
+            live = await world.follow("live")
+            assert live._roster.ids == ("base@1",)
+            await until(lambda: bool(world.registry.registry.deployment.refused))  # type: ignore[union-attr]
+            await world.send(100)
+            await settle(world, live)
+            await world.write("rolled_back", "bad@1", deployment=id)
+            await world.served()
+            await world.send(100)
+            await settle(world, live)
+            assert await world.check() == {1: 100, 2: 100, 3: 100}
+
+    asyncio.run(run())
