@@ -353,7 +353,12 @@ def rebuild(
     return 0
 
 
-app.command("evaluator.cli.alerts:alerts", group=LOOKING)  # imported when it is called
+app.command(
+    "evaluator.cli.alerts:alerts",
+    name="alerts",
+    group=LOOKING,
+    help="Show which alerts fire now, and the last events.",
+)
 app.command(  # imported when it is called
     "evaluator.cli.backfill:backfill",
     name="backfill",
