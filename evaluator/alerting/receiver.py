@@ -38,7 +38,7 @@ log = logging.getLogger("chorus.alerts")
 
 _POLL = 0.5  # s
 _AHEAD = 1000  # events read ahead of the one that is being delivered
-_PATIENCE = 2.0  # s that a stop waits for an answer
+_PATIENCE = 1.0  # s that a stop waits for an answer
 
 SendLetter = Callable[[Any, BadRecord], Awaitable[None]]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -190,6 +190,7 @@ json_values = st.recursive(
 fields = st.sampled_from(["reason", "detail", "why", "verdict", "decay", "x", "since", "watermark"])
 
 
+@settings(max_examples=60)
 @given(
     st.sampled_from([*SAID, "x", "..", "ä.ö"]),
     st.text(),
