@@ -74,7 +74,7 @@ def one_after_the_other(ranges: Sequence[tuple[int, int]]) -> tuple[int, int]:
 async def fill(world: World, since: int = 0, **more: Any) -> Outcome:
     more.setdefault("panel", RandomPanel(1))
     filling = Backfill(world.suite, world.settings, "new@1", since=since, **more)
-    return await asyncio.wait_for(filling.run(), 30)
+    return await asyncio.wait_for(filling.run(), 90)
 
 
 def covered_by(votes: Sequence[Votes]) -> Any:
@@ -172,7 +172,7 @@ def test_one_that_was_stopped_goes_on(broker: Broker) -> None:
                 return await vote(batch)
 
             panel.vote = counting  # type: ignore[method-assign]
-            stopped = await asyncio.wait_for(first.run(), 30)
+            stopped = await asyncio.wait_for(first.run(), 90)
             assert not stopped.finished
             assert 0 < stopped.requests < 2000
             votes = await world.votes()
