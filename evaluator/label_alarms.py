@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluator.announce import Announced
-from evaluator.events import cloud_event
+from streams.events import cloud_event
 from streams.times import format_duration
 
 STARVED, LATE = "chorus.labels.starved", "chorus.labels.late"

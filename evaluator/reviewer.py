@@ -12,7 +12,6 @@ from typing import Any
 import msgpack
 from redis.exceptions import RedisError
 
-from evaluator.events import cloud_event
 from evaluator.history import History
 from evaluator.keys import reviews_key, shard_of
 from evaluator.record import decode_record
@@ -20,6 +19,7 @@ from evaluator.reviewing import OPEN, Agenda, Asking, Draw, Request, due, pool_e
 from evaluator.store import Script, Store
 from streams.connect import ping_redis, redis_client
 from streams.errors import Unavailable
+from streams.events import cloud_event
 from streams.labels import POSITIVE
 from streams.settings import Settings
 from streams.suite import Suite

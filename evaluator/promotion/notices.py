@@ -7,13 +7,14 @@ again after a crash has the same id.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from evaluator.events import cloud_event
 from members.registry.events import Event
 from members.registry.log import Recorded, RegistryLog
 from streams.errors import BadRecord
+from streams.events import cloud_event
 
 #: Kind of a registry event → type of the notice, and how a deployment was completed by it.
 TYPES: dict[str, tuple[str, str | None]] = {
@@ -28,6 +29,9 @@ TYPES: dict[str, tuple[str, str | None]] = {
     "retired": ("chorus.member.retired", None),
     "back_to_shadow": ("chorus.member.back_to_shadow", None),
 }
+
+#: s after which the place is committed again: the broker forgets one that is not for days.
+_AGAIN = 3600.0
 
 Send = Callable[[bytes, bytes], Awaitable[None]]
 SendLetter = Callable[[Any, BadRecord], Awaitable[None]]
@@ -65,16 +69,18 @@ class Notices:
 
     def __init__(self, suite: str, log: RegistryLog, send: Send, send_letter: SendLetter) -> None:
         self._suite, self._log, self._send, self._send_letter = suite, log, send, send_letter
+        self._committed = 0.0
 
     async def tell(self) -> None:
         """Send what has not been sent, and say that it was. Raises Unavailable and KafkaError."""
         since = await self._log.committed()
         end = self._log.registry.applied
-        if since >= end:
+        if since >= end and time.monotonic() - self._committed < _AGAIN:
             return
         for record, error in self._log.bad:
             if record.offset >= since:
                 await self._send_letter(record, error)
         for notice in notices(self._suite, self._log.recorded, since):
             await self._send(notice["subject"].encode(), json.dumps(notice).encode())
-        await self._log.commit(end)
+        await self._log.commit(max(since, end))
+        self._committed = time.monotonic()

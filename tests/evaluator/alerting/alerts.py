@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluator.alerting.alert import Alert, decode_alert
-from evaluator.events import cloud_event
+from streams.events import cloud_event
 
 FLAGGED, COMPLETED = "chorus.member.flagged", "chorus.deployment.completed"
 VERDICT = {
