@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +66,7 @@ class LiveRoster(Following):
         self._refused: set[str] = set()
         self._unsaid: dict[tuple[int, int], int] = {}  # (revision, partition) → where it begins
         self._said = asyncio.Event()
+        self._waived: set[tuple[int, int]] = set()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -79,9 +79,9 @@ class LiveRoster(Following):
         revision = self.registry.revision
         baking = self._baking()
         refused = await self._tried(self._spec(baking.member)) if baking is not None else ""
-        if baking is not None and refused and revision - 1 in self.registry.lives:
+        if baking is not None and baking.revision is not None and refused:
             self._refuse(baking, refused)
-            revision -= 1
+            revision = baking.revision - 1
         ids = self.registry.lives[revision]
         self.panel.enlist(self._spec(name) for name in ids)
         await self.panel.load()
@@ -244,8 +244,9 @@ class LiveRoster(Following):
     def _baking(self) -> Deployment | None:
         """The deployment whose member is in the OR by the registry, and may still be rolled back."""
         deployment = self.registry.deployment
-        baking = deployment is not None and deployment.revision == self.registry.revision
-        return deployment if baking else None
+        if deployment is None or deployment.revision is None:
+            return None
+        return deployment if deployment.member in self.registry.live else None
 
     def _watch_baking(self) -> None:
         """Refuse a member that is suspended, or slower than its budget, while it bakes."""
@@ -283,10 +284,13 @@ class LiveRoster(Following):
     async def _announced(self, revision: int, partition: int) -> None:
         """Wait until it is on record where a revision begins: a successor that did not know would say a later
         offset, and what lies between would be missing in the history of a member that went out."""
-        with suppress(TimeoutError):
+        place = revision, partition
+        try:
             async with asyncio.timeout(_ANNOUNCED_WITHIN):
-                while (revision, partition) in self._unsaid:
+                while place in self._unsaid and place not in self._waived:
                     await self._said.wait()
+        except TimeoutError:
+            self._waived.add(place)  # the answers matter more
 
     async def close(self) -> None:
         tasks = list(self._preparing.values())

@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ from streams.suite import FeatureType, MemberSpec
 TRIAL_AT_MOST = 60.0
 #: Findings that are worth a warning and no reason to refuse.
 TOLERATED = frozenset(("random", "order"))
+#: Seconds of work with the interpreter held, while it is loaded and asked, that the live members can bear.
+_HELD = 1.0
 _ROOT = str(Path(__file__).resolve().parents[1])
 
 
@@ -60,6 +64,21 @@ def _ended(code: int | None) -> str:
     return f"its process ended with exit code {code}"
 
 
+class Pulse:
+    """`longest`: seconds of this process's own work during which no other thread got its turn."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        last = time.process_time()  # not the wall's: a busy machine is nobody's fault
+        while True:
+            time.sleep(0.01)
+            now = time.process_time()
+            self.longest, last = max(self.longest, now - last), now
+
+
 def main() -> None:
     """The child: reads what to try from standard input, and writes the findings to standard output."""
     signal.alarm(int(sys.argv[1]))  # also when nobody is left to end it
@@ -68,7 +87,16 @@ def main() -> None:
     os.dup2(2, 1)
     asked = json.load(sys.stdin)
     sys.path[:] = asked["path"]
-    found = check_member(MemberSpec.model_validate(asked["spec"]), asked["features"])
+    spec, pulse = MemberSpec.model_validate(asked["spec"]), Pulse()
+    found = check_member(spec, asked["features"])
+    if (held := pulse.longest) > _HELD and not spec.isolate:
+        found.append(
+            Finding(
+                "load",
+                f"{spec.id}: it keeps the interpreter to itself for {held:.1f} s at a time, and nobody else "
+                "could answer: set `isolate = true`",
+            )
+        )
     os.write(answer, json.dumps([[each.code, each.detail[:1000]] for each in found]).encode())
     os._exit(0)  # whatever threads the member has started
 
