@@ -60,7 +60,7 @@ class Entry(_Frozen):
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
     it last came back to shadow; by_hand: a person sent it there, or it was rolled back, so that only a person
     may approve it again.
-    declared: the suite file had it, so that leaving the file retires it; of a retired one: that has retired it.
+    declared: the suite file had it, so that leaving the file retires it; of a retired one: that did it.
     labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
     was expected to add, as it was last told at revision `judged`.
     """
@@ -283,8 +283,8 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         change["labels_through"] = event.evidence.get("labels_through")
     if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
         change |= {"by": event.by, "fell_back": registry.watermark, "override": False}
-        change["by_hand"] = event.token is None or kind == "rolled_back"
-    elif kind == "approved":
+        change["by_hand"] = entry.by_hand or event.token is None or kind == "rolled_back"
+    elif kind == "queued":  # not before: whoever approved it may not have been entitled to
         change["by_hand"] = False
     deployment, entries, more = registry.deployment, dict(registry.entries), dict[str, Any]()
     held = deployment is not None and deployment.member == name

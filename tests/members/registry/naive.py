@@ -140,10 +140,11 @@ class Naive:
         if kind == "promoted" and name in self.put_out:
             self.state[self.put_out[name]] = "retired"
             self.last[self.put_out[name]] = offset
-        if kind == "rolled_back" and (old := self.put_out.get(name)):
-            if self.state[old] in ("displaced", "retired") and self.out_by.get(old) == name:
-                self.state[old] = "live"
-                self.last[old] = offset
+        old = self.put_out.get(name, "")
+        if kind == "rolled_back" and self.out_by.get(old) == name:
+            assert self.state[old] in ("displaced", "retired")
+            self.state[old] = "live"
+            self.last[old] = offset
         if kind in ("rolled_back", "back_to_shadow", "retired"):
             self.came.pop(name, None)
             self.put_out.pop(name, None)

@@ -17,6 +17,7 @@ from tests.members.registry.naive import TABLE, Naive
 REPLACES = {"a@2": "a@1", "b@1": "a@1", "d@1": "b@1"}
 NAMES = ["a@1", "a@2", "b@1", "c@1", "d@1"]
 DECIDED = sorted(TABLE)
+ENDS = ["rolled_back", "retired", "back_to_shadow"]
 
 
 def spec(name: str, stage: str = "shadow", **more: Any) -> MemberSpec:
@@ -216,7 +217,7 @@ class Lives(RuleBasedStateMachine):
         elif event.kind not in REPORTS:
             self.counted.add(len(self.log))
         assert after.revision - before.revision == (
-            after.live != before.live or event.kind == "founded" and counts
+            after.live != before.live or (event.kind == "founded" and counts)
         )
         self.registry = after
         self.log.append((self.offset, event))
@@ -248,6 +249,30 @@ class Lives(RuleBasedStateMachine):
             )
         )  # fmt: skip
 
+    @rule(name=st.sampled_from(NAMES), steps=st.integers(1, 8), end=st.sampled_from(ENDS))
+    def onward(self, name: str, steps: int, end: str) -> None:
+        """A member goes its way, as far as the slot lets it."""
+        way = {
+            "-": "added", "retired": "back_to_shadow", "shadow": "recommended", "recommended": "approved",
+            "approved": "queued", "queued": "deploying", "deploying": "swapped", "baking": "promoted",
+            "live": end,
+        }  # fmt: skip
+        for _ in range(steps):
+            now, slot = self.naive.state.get(name, "-"), self.naive.slot
+            if now == "displaced":
+                return
+            kind: Any = way[now]
+            if now == "deploying" and slot is not None and not slot.ready:
+                kind = "ready"
+            event = draft(
+                self.registry, kind, name, who="eva", why="w", at=self.offset,
+                deployment=f"d{self.offset}" if kind == "deploying" else slot.id if slot else "",
+                spec=spec(name, loader=self.naive.what.get(name, "m:C")) if kind == "added" else None,
+                watermark=self.offset,
+            )  # fmt: skip
+            if not self.offer(event):
+                return
+
     @precondition(lambda self: self.registry.deployment is not None)
     @rule(
         kind=st.sampled_from(["ready", "ready", "ready", "refused"]),
@@ -259,6 +284,18 @@ class Lives(RuleBasedStateMachine):
         slot = self.registry.deployment
         assert slot is not None
         self.offer(Event(kind=kind, member=name or slot.member, who=host, why="w", at=1, deployment=slot.id))
+
+    @precondition(lambda self: self.registry.deployment is not None)
+    @rule(
+        kind=st.sampled_from(["swapped", "promoted", "aborted", "rolled_back", "superseded", "retired"]),
+        deployment=st.sampled_from(["", "other", "right"]),
+    )
+    def meddle(self, kind: Any, deployment: str) -> None:
+        """Somebody else writes what is for the holder of the slot."""
+        slot = self.registry.deployment
+        assert slot is not None
+        known = slot.id if deployment == "right" else deployment
+        self.offer(draft(self.registry, kind, slot.member, who="x", why="w", at=1, deployment=known))
 
     @rule(revision=st.integers(0, 9), first=st.integers(0, 99))
     def serve(self, revision: int, first: int) -> None:
@@ -319,4 +356,4 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestLives.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
