@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluator.history import History
-from evaluator.promotion.guardrails import baked, breach
+from evaluator.promotion.guardrails import CYCLES, answering_since, baked, breach
 from evaluator.promotion.slot import hold, release
 from evaluator.promotion.steps import View, next_step
 from members.registry.lifecycle import Registry
@@ -31,30 +31,45 @@ class Deployer:
         self._declared, self._log, self._client = declared, registry, client
         self._holder = f"{name}-{uuid.uuid4().hex[:8]}"
         self.leads = False
+        #: the deployment whose revision was first seen in votes, and the watermark then
+        self._seen: tuple[str, int] = ("", 0)
 
     async def act(self, status: Mapping[str, Any], history: History) -> None:
         """Write what is due. Raises Unavailable.
 
-        status: judged from `history`; nothing is done where that knew other live members than there are now.
+        status: judged from `history`; it counts only where that knew the same live members as there are.
         """
         registry = await self._log.refresh()
         token = await self._hold(registry)
-        if token is None or status["watermark"] is None or status["labels_through"] is None:
+        if token is None:
             return
-        judged = history.registry
-        if judged is None or (judged.revision, judged.live) != (registry.revision, registry.live):
-            return
-        view = View(
-            registry=registry,
-            policy=self._declared.policy,
-            watermark=status["watermark"],
-            labels_through=status["labels_through"],
-            now=time.time_ns() // 1_000_000,
-            token=token,
-            verdicts=_verdicts(status),
-            gains=gains(status),
-            breach=self._breach(registry, history),
-        )
+        view, watermark, judged = self._blind(registry, token), status["watermark"], history.registry
+        same = judged is not None and (judged.revision, judged.live) == (registry.revision, registry.live)
+        if same and watermark is not None:
+            answering, trouble = self._watch(registry, history, watermark)
+            view = replace(
+                view,
+                watermark=watermark,
+                labels_through=status["labels_through"],
+                verdicts=_verdicts(status),
+                gains=gains(status),
+                answering=answering,
+                breach=trouble,
+            )
+        await self._write(view)
+
+    async def tend(self) -> None:
+        """Keep the slot while this evaluator computes or waits; act on what hosts say. Raises Unavailable."""
+        if self.leads and (token := await self._hold(self._log.registry)) is not None:
+            await self._write(self._blind(self._log.registry, token))
+
+    def _blind(self, registry: Registry, token: int) -> View:
+        """What is known without any evidence."""
+        now = time.time_ns() // 1_000_000
+        return View(registry, self._declared.policy, None, None, now, token)
+
+    async def _write(self, view: View) -> None:
+        registry = view.registry
         for _ in range(_AT_ONCE):
             event = next_step(view)
             if event is None:
@@ -69,11 +84,6 @@ class Deployer:
                 return  # the evidence is about another suite now
             view = replace(view, registry=after)
 
-    async def renew(self) -> None:
-        """Keep the slot while this evaluator computes or waits. Raises Unavailable."""
-        if self.leads:
-            await self._hold(self._log.registry)
-
     async def stop(self) -> None:
         """Let another evaluator have it at once. Raises Unavailable."""
         if self.leads:
@@ -84,13 +94,26 @@ class Deployer:
         self.leads = token is not None
         return token
 
-    def _breach(self, registry: Registry, history: History) -> str | None:
-        deployment = registry.deployment
+    def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
+        """Event time since which requests are answered with the baking member, and what is wrong with it."""
+        deployment, policy = registry.deployment, self._declared.policy
         if deployment is None or deployment.revision is None:
-            return None
-        cells = history.cells([*registry.live, *registry.shadow])
-        found = baked(cells, deployment.member, registry.live, deployment.revision)
-        return breach(found, self._declared.policy)
+            return None, None
+        swapped = deployment.swapped or 0
+        start = swapped - swapped % self._declared.bucket
+        cells = history.cells([*registry.live, *registry.shadow], start - CYCLES * policy.block)
+        since = answering_since(cells, deployment.revision, start)
+        if history.revision >= deployment.revision:
+            # Where nobody flags anything, votes say that the revision answers, but not since when.
+            if self._seen[0] != deployment.id:
+                self._seen = (deployment.id, watermark)
+            since = min(since or watermark, self._seen[1])
+        if since is None:
+            return None, None
+        found = baked(
+            cells, deployment.member, registry.live, since, cycle=policy.block, replaced=deployment.replaces
+        )
+        return max(since, swapped), breach(found, policy)
 
 
 def _verdicts(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -7,6 +7,7 @@ again after a crash has the same id.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -69,7 +70,7 @@ class Notices:
 
     def __init__(self, suite: str, log: RegistryLog, send: Send, send_letter: SendLetter) -> None:
         self._suite, self._log, self._send, self._send_letter = suite, log, send, send_letter
-        self._committed = 0.0
+        self._committed = -math.inf
 
     async def tell(self) -> None:
         """Send what has not been sent, and say that it was. Raises Unavailable and KafkaError."""

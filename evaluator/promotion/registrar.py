@@ -105,7 +105,7 @@ class Registrar(Service):
                 if self._log.registry is not before:
                     self.changed.set()
                 await self._show()
-                await self._deployer.renew()
+                await self._deployer.tend()
                 said = ""
             except Unavailable as error:
                 if str(error) != said:

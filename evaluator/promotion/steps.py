@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from members.registry.events import Event
-from members.registry.lifecycle import WAITING, Entry, Registry, draft
+from members.registry.lifecycle import WAITING, Registry, draft
 from streams.suite import Policy
 from streams.times import format_duration
 
@@ -27,28 +27,33 @@ _FALLEN = 0.8
 class View:
     """What is known at one moment. Event times (watermark, labels_through) and `now`, the wall clock, in ms.
 
+    watermark: None while nothing is known; then only what hosts report is acted on.
     verdicts: their documents, judged against the registry's present live members; gains: by candidate, the
-    positives a day that it alone would catch, None where no label says so; breach: what the guardrails say of
-    the member that is baking.
+    positives a day that it alone would catch, None where no label says so; answering: event time since which
+    requests are answered with the member that is baking, as far as votes have shown; breach: what the
+    guardrails say of it.
     """
 
     registry: Registry
     policy: Policy
-    watermark: int
-    labels_through: int
+    watermark: int | None
+    labels_through: int | None
     now: int
     token: int
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gains: Mapping[str, float | None] = field(default_factory=dict)
+    answering: int | None = None
     breach: str | None = None
 
 
 def next_step(view: View) -> Event | None:
     """The next event, or None where there is nothing to do."""
-    if _behind(view):
+    for event in _reported(view):
+        return event
+    if view.watermark is None or _behind(view, view.watermark):
         return None
     for steps in (_deployment, _fallen, _reranked, _approvals, _start, _recommend):
-        for event in steps(view):
+        for event in steps(view, view.watermark):
             return event
     return None
 
@@ -60,15 +65,15 @@ def ranked(view: View) -> list[str]:
     return sorted(queued, key=lambda name: (-(gains[name] or 0.0), view.registry.entries[name].ordinal))
 
 
-def _behind(view: View) -> bool:
+def _behind(view: View, watermark: int) -> bool:
     """Whether the evidence is older than what was decided, because the store is being filled anew."""
     for entry in view.registry.entries.values():
-        if entry.state != "retired" and (entry.watermark or 0) > view.watermark:
+        if entry.state != "retired" and (entry.watermark or 0) > watermark:
             return True
-        if entry.state in WAITING and (entry.labels_through or 0) > view.labels_through:
+        if entry.state in WAITING and (entry.labels_through or 0) > (view.labels_through or 0):
             return True
     deployment = view.registry.deployment
-    return deployment is not None and (deployment.swapped or 0) > view.watermark
+    return deployment is not None and (deployment.swapped or 0) > watermark
 
 
 def _draft(view: View, kind: Any, member: str, why: str, **more: Any) -> Event:
@@ -78,38 +83,53 @@ def _draft(view: View, kind: Any, member: str, why: str, **more: Any) -> Event:
     )  # fmt: skip
 
 
-def _deployment(view: View) -> Iterator[Event]:
-    """The one that holds the slot goes on, or back."""
+def _reported(view: View) -> Iterator[Event]:
+    """The one that holds the slot goes back, because hosts say so, or say nothing: that needs no evidence."""
     deployment = view.registry.deployment
     if deployment is None:
         return
     name, known = deployment.member, {"deployment": deployment.id}
     refusal = "; ".join(f"{host}: {why}" for host, why in deployment.refused.items())
+    limit = format_duration(READY_WITHIN)
     if deployment.revision is None:
         out = deployment.replaces
         if refusal:
             yield _draft(view, "aborted", name, refusal, **known)
         elif out is not None and view.registry.entries[out].state != "live":
             yield _draft(view, "aborted", name, f"{out}, which it replaces, is not live any more", **known)
-        elif deployment.ready:
-            hosts = ", ".join(deployment.ready)
-            why = f"loaded, warmed and checked by {hosts}"
-            yield _draft(view, "swapped", name, why, replaces=out, **known)
-        elif view.now - deployment.began > READY_WITHIN:
-            limit = format_duration(READY_WITHIN)
+        elif not deployment.ready and view.now - deployment.began > READY_WITHIN:
             why = f"no live host had it ready within {limit}: is `chorus serve` running?"
             yield _draft(view, "aborted", name, why, **known)
-        return
-    if trouble := refusal or view.breach:
-        yield _draft(view, "rolled_back", name, trouble, **known)
-    elif view.registry.servings.get(deployment.revision) and view.watermark - (deployment.swapped or 0) >= (
-        view.policy.bake
+    elif refusal:
+        yield _draft(view, "rolled_back", name, refusal, **known)
+    # A later revision takes its place where somebody else went out meanwhile.
+    elif max(view.registry.servings, default=0) < deployment.revision and (
+        view.now - view.registry.entries[name].since > READY_WITHIN
     ):
+        why = (
+            f"no live host has answered with it within {limit}: is `chorus serve` running, or does it end it?"
+        )
+        yield _draft(view, "rolled_back", name, why, **known)
+
+
+def _deployment(view: View, watermark: int) -> Iterator[Event]:
+    """The one that holds the slot goes on, or back."""
+    deployment = view.registry.deployment
+    if deployment is None:
+        return
+    name, known = deployment.member, {"deployment": deployment.id}
+    if deployment.revision is None:
+        if deployment.ready:
+            why = f"loaded, warmed and checked by {', '.join(deployment.ready)}"
+            yield _draft(view, "swapped", name, why, replaces=deployment.replaces, **known)
+    elif view.breach:
+        yield _draft(view, "rolled_back", name, view.breach, **known)
+    elif view.answering is not None and watermark - view.answering >= view.policy.bake:
         why = f"{format_duration(view.policy.bake)} of event time within all guardrails"
         yield _draft(view, "promoted", name, why, **known)
 
 
-def _fallen(view: View) -> Iterator[Event]:
+def _fallen(view: View, _: int) -> Iterator[Event]:
     """Those who waited, and whom the evidence now speaks against: told why, and by whom.
 
     Who is approved and only lacks evidence against the new OR keeps the approval, and waits for the rest.
@@ -131,7 +151,7 @@ def _fallen(view: View) -> Iterator[Event]:
             yield _draft(view, "superseded", name, why)
 
 
-def _reranked(view: View) -> Iterator[Event]:
+def _reranked(view: View, _: int) -> Iterator[Event]:
     """Whose prospects a change of the suite has made worse: told once for each revision."""
     order, revision = ranked(view), view.registry.revision
     for place, name in enumerate(order, 1):
@@ -152,7 +172,7 @@ def _reranked(view: View) -> Iterator[Event]:
         yield _draft(view, "reranked", name, why, evidence=_standing(view, place, gain))
 
 
-def _approvals(view: View) -> Iterator[Event]:
+def _approvals(view: View, _: int) -> Iterator[Event]:
     """Approved ones join the queue; in `auto` mode the evidence approves."""
     approvers, automatic = view.policy.approvers, view.policy.mode == "auto"
     for name, entry in view.registry.entries.items():
@@ -169,12 +189,12 @@ def _approvals(view: View) -> Iterator[Event]:
             yield _draft(view, "approved", name, "policy.mode is auto, and the evidence suffices")
 
 
-def _start(view: View) -> Iterator[Event]:
+def _start(view: View, watermark: int) -> Iterator[Event]:
     """The first of the queue whom the evidence speaks for now gets the slot, when it is free."""
     registry = view.registry
     if registry.deployment is not None:
         return
-    rested = registry.rolled_back is None or (view.watermark - registry.rolled_back >= view.policy.cooldown)
+    rested = registry.rolled_back is None or watermark - registry.rolled_back >= view.policy.cooldown
     for name in ranked(view):
         entry = registry.entries[name]
         verdict = view.verdicts.get(name)
@@ -187,12 +207,12 @@ def _start(view: View) -> Iterator[Event]:
             yield _draft(view, "deploying", name, why, deployment=identity)
 
 
-def _recommend(view: View) -> Iterator[Event]:
+def _recommend(view: View, watermark: int) -> Iterator[Event]:
     for name, entry in view.registry.entries.items():
         verdict = view.verdicts.get(name)
         if entry.state != "shadow" or verdict is None or verdict["state"] != "PROMOTE":
             continue
-        if _rests(entry, view):
+        if entry.fell_back is not None and watermark - entry.fell_back < view.policy.cooldown:
             continue
         evidence = {
             "verdict": dict(verdict),
@@ -200,11 +220,6 @@ def _recommend(view: View) -> Iterator[Event]:
             "labels_through": view.labels_through,
         }
         yield _draft(view, "recommended", name, _because(verdict), evidence=evidence)
-
-
-def _rests(entry: Entry, view: View) -> bool:
-    """Whether it fell back so lately that it is not recommended again."""
-    return entry.fell_back is not None and view.watermark - entry.fell_back < view.policy.cooldown
 
 
 def _because(verdict: Mapping[str, Any]) -> str:
