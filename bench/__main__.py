@@ -40,6 +40,7 @@ def host_rows(rounds: int) -> list[dict[str, Any]]:
         row["wall_ratio"] = round(median(other, "wall_us") / median(host, "wall_us"), 2)
         row["cpu_us"] = [round(median(each, "cpu_us"), 2) for each in (host, other)]
         row["spread"] = [spread(each, "cpu_us") for each in (host, other)]
+    rows.append(backfill_row(turns, failed, broker))
     if turns["host"]:
         stages = [turn["stages"] for turn in turns["host"]]
         n = hosts.TURNS["host"]
@@ -48,6 +49,21 @@ def host_rows(rounds: int) -> list[dict[str, Any]]:
             for stage in stages[0]
         }
     return rows
+
+
+def backfill_row(
+    turns: dict[str, list[dict[str, Any]]], failed: dict[str, str], broker: str
+) -> dict[str, Any]:
+    """A backfill of one candidate against a shadow host that has it."""
+    row: dict[str, Any] = {"name": "backfill / shadow host", "ratio": None, "bar": 0.8, "broker": broker}
+    if why := next((failed[each] for each in ("shadow", "backfill") if each in failed), None):
+        return {**row, "note": f"not measured: {why}"}
+    host, fill = turns["shadow"], turns["backfill"]
+    row["ratio"] = round(median(host, "cpu_us") / median(fill, "cpu_us"), 2)
+    row["wall_ratio"] = round(median(host, "wall_us") / median(fill, "wall_us"), 2)
+    row["cpu_us"] = [round(median(each, "cpu_us"), 2) for each in (fill, host)]
+    row["spread"] = [spread(each, "cpu_us") for each in (fill, host)]
+    return row
 
 
 def store_rows(rounds: int) -> list[dict[str, Any]]:

@@ -21,7 +21,15 @@ from streams.topics import create_topics
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 #: contender → requests of one turn: as many as take it a second or more.
-TURNS = {"raw": 200_000, "host": 200_000, "bytewax": 100_000, "quix": 60_000, "faust_agent": 4_000}
+TURNS = {
+    "raw": 200_000,
+    "host": 200_000,
+    "shadow": 200_000,
+    "backfill": 200_000,
+    "bytewax": 100_000,
+    "quix": 60_000,
+    "faust_agent": 4_000,
+}
 BARS = {"raw": 0.4, "quix": 3.0, "bytewax": 2.0, "faust_agent": 80.0}
 TITLES = {
     "raw": "member host / raw aiokafka getmany",
@@ -99,7 +107,8 @@ async def load(servers: str, suite: str) -> None:
 def measure(rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str], str]:
     """(contender → its turns, contender → why it has none, the broker's name), round by round."""
     peer = peers()
-    python = {"raw": sys.executable, "host": sys.executable, "faust_agent": sys.executable}
+    own = ("raw", "host", "shadow", "backfill", "faust_agent")
+    python = dict.fromkeys(own, sys.executable)
     if peer is not None:
         python |= {"quix": peer, "bytewax": peer}
     failed = {name: "it cannot be installed here" for name in TURNS if name not in python}

@@ -46,6 +46,17 @@ def suite_text(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_candidate(name: str) -> str:
+    """The same with a shadow, which is the first member once more."""
+    return suite_text(name) + "\n".join(
+        [
+            "[[member]]", 'name = "candidate"', 'version = "1"', 'stage = "shadow"', 'owner = "bench"',
+            'loader = "bench.job:Above"', 'params = { feature = "f0", above = 0.9 }',
+            "trained_through = 2020-01-01T00:00:00Z", "",
+        ]
+    )  # fmt: skip
+
+
 def requests(n: int) -> Iterator[tuple[bytes, bytes]]:
     """n requests as (key, value), values of SIZE bytes."""
     columns = np.random.default_rng(1).random((n, 8)).round(6).tolist()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,10 +144,13 @@ async def product(client: Client, traffic: Traffic) -> float:
     async def refuse(record: Any, error: BadRecord) -> None:
         raise error
 
+    async def known(asked: Collection[str]) -> set[str]:
+        return set(suite.members)
+
     metrics = Metrics().evaluator
     used = 0.0
     for kind, step in ((VOTES, 1), (LABELS, BATCH)):
-        partition = LogPartition(kind, 0, PARTITIONS, store, suite, settings, metrics, refuse)
+        partition = LogPartition(kind, 0, PARTITIONS, store, suite, settings, metrics, refuse, known)
         await partition.load()
         for at in range(0, N, BATCH):
             first = at // BATCH if kind == VOTES else at

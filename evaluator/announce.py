@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evaluator.events import cloud_event
+from streams.events import cloud_event
 
 #: Verdict → type of the event. Other states are announced only as the end of one of these.
 TYPES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,11 +13,14 @@ from redis.exceptions import RedisError
 from evaluator.cells import Bucket, Cells, join, parse_bucket
 from evaluator.fold import Layout
 from evaluator.intervals import size
+from evaluator.registry_view import read_view
 from evaluator.store import Store, pairs, read_meta
 from evaluator.watermarks import Progress, labels_through, member_watermark
+from members.registry.lifecycle import Registry
 from streams.connect import RedisClient
 from streams.errors import Unavailable
 from streams.records import SUITE
+from streams.suite import Suite
 
 T = TypeVar("T")
 
@@ -47,10 +50,14 @@ class History:
         self.client, self.suite = client, suite
         self.layout: Layout | None = None
         self.shards: list[Shard] = []
-        self._remembered: tuple[int, Any, float, float] | None = None
+        #: as the store has it; None where nobody has registered anything
+        self.registry: Registry | None = None
+        self._current: tuple[Registry, Suite, Suite] | None = None
+        self._remembered: tuple[Hashable, int, Any, float, float] | None = None
 
     async def refresh(self, *, buckets: bool = True) -> bool:
         """Read what has changed; False where the suite has no store yet. Raises Unavailable."""
+        self.registry = await read_view(self.client, self.suite, self.registry)
         meta = await read_meta(self.client, self.suite)
         if not meta:
             self.layout, self.shards = None, []
@@ -112,20 +119,29 @@ class History:
             del shard.buckets[start]
         shard.versions = fresh
 
-    def remember(self, key: int, compute: Callable[[], T]) -> T:
+    def current(self, declared: Suite) -> Suite:
+        """The suite file's settings with the members that are registered now, or with its own."""
+        if self.registry is None:
+            return declared
+        if self._current is None or self._current[0] is not self.registry or self._current[1] is not declared:
+            self._current = (self.registry, declared, self.registry.suite(declared))
+        return self._current[2]
+
+    def remember(self, scope: Hashable, key: int, compute: Callable[[], T]) -> T:
         """`compute()`, or what it gave a moment ago: it has a tenth of the time, a quarter for a new key.
 
-        For what is read again and again, such as a live table; a reader that looks once always computes.
+        For what is read again and again, such as a live table; a reader that looks once always computes. What
+        was computed for another `scope` is never given.
         """
         now = time.monotonic()
         if self._remembered is not None:
-            old, value, done, cost = self._remembered
-            if now - done < (9 if old == key else 3) * cost:
+            asked, old, value, done, cost = self._remembered
+            if asked == scope and now - done < (9 if old == key else 3) * cost:
                 found: T = value
                 return found
         value = compute()
         done = time.monotonic()
-        self._remembered = (key, value, done, done - now)
+        self._remembered = (scope, key, value, done, done - now)
         return value
 
     def cells(self, ids: Sequence[str], first: int = 0) -> Cells:

@@ -5,6 +5,14 @@
 ``chorus:{suite}:reviews:<hour>`` hash: ``spent``, how many reviews were asked for in this hour of the wall
 clock; ``minute:<0…59>``, the rounds of asking that were held. Gone two hours after the last one.
 
+``chorus:{suite}:registry``    hash: ``document``, the registry (JSON), and ``applied``, the offset of the
+`members` topic up to which it is folded. ``chorus:{suite}:slot`` hash, expires: ``holder`` and ``token`` of
+the deployment slot; ``chorus:{suite}:slot-token`` the last token given.
+
+``chorus:{suite}:webhook:<name>`` hash: ``through``, the offset of `alerts` up to which the receiver was told;
+``c:<fingerprint>``, each condition that fires for it; ``told``, how many events it was told. With ``:ids``
+behind it a sorted set: the ids of the last 10 000 of them. They live until you delete them.
+
 For each shard there is a prefix ``chorus:{suite:shard}:``; the braces are the Redis Cluster hash tag, so that
 a shard lies on one node and one script reaches all of it.
 
@@ -26,6 +34,9 @@ delays         hash   ``generation|label|bin`` → labels that came so long afte
 sources        hash   label source → the number that stands for it in records
 asked          set    generations of requests that reviewers were asked about
 q:<generation> hash   request id → [asked at (ms), event time (ms), class, probability]
+sampled        hash   generation that has examples → a number that grows whenever its samples change
+s:<generation> set    members that have examples; ``s:<generation>:<member>``, sorted set: hit → score
+f:<generation> hash   hit that is an example → its features
 announced      hash   ``member|verdict``, ``member|decay`` → what was last put on `alerts` (shard 0 only)
 counters       hash   late, gaps, gap_records, expired_labels
 horizon        string the oldest generation that is kept
@@ -49,6 +60,22 @@ def meta_key(suite: str) -> str:
 def reviews_key(suite: str, hour: int) -> str:
     """The hash of the review budget of one hour since 1970."""
     return f"chorus:{{{suite}}}:reviews:{hour}"
+
+
+def registry_key(suite: str) -> str:
+    """The hash with the registry's view."""
+    return f"chorus:{{{suite}}}:registry"
+
+
+def slot_keys(suite: str) -> tuple[str, str]:
+    """The lease of the deployment slot, and its last token."""
+    return f"chorus:{{{suite}}}:slot", f"chorus:{{{suite}}}:slot-token"
+
+
+def webhook_keys(suite: str, receiver: str) -> tuple[str, str]:
+    """What a receiver of webhooks was told: the hash, and the sorted set of ids."""
+    key = f"chorus:{{{suite}}}:webhook:{receiver}"
+    return key, f"{key}:ids"
 
 
 def shard_prefix(suite: str, shard: int) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
+from evaluator.examples.sampler import Sampler
 from evaluator.fold import ShardState, Update, fold_labels, fold_letters, fold_votes
 from evaluator.store import Store
 from streams import votes as votes_codec
@@ -27,6 +28,8 @@ _RUN = {VOTES: 2000, LABELS: 1000, LETTERS: 1000}
 _LONGEST = 10_000_000
 
 SendLetter = Callable[[Any, BadRecord], Awaitable[None]]
+#: The members that there are; it may look again where it does not know one of those it is asked about.
+Known = Callable[[Collection[str]], Awaitable[set[str]]]
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode
 
 
@@ -47,17 +50,22 @@ class LogPartition:
         settings: Settings,
         metrics: EvaluatorMetrics,
         send_letter: SendLetter,
+        known: Known,
     ) -> None:
         self.kind, self.number, self.partitions = kind, number, partitions
         self.log = f"{kind}:{number}"
         self.position = 0
         self.drained = False
         self._store, self._suite, self._settings = store, suite, settings
-        self._metrics, self._send_letter = metrics, send_letter
+        self._metrics, self._send_letter, self._known = metrics, send_letter, known
         self._states: list[ShardState] = []
+        per_day = settings.examples.per_day if kind == VOTES else 0
+        self._sampler = Sampler(store, per_day) if per_day else None
 
     async def load(self) -> int:
         """Ask every shard where it stands; the position is the least. Raises Unavailable."""
+        if self._sampler:
+            self._sampler.forget()
         self._states = [await self._store.load(shard, self.log) for shard in self._store.shards]
         self.position = min(state.applied for state in self._states)
         return self.position
@@ -68,12 +76,14 @@ class LogPartition:
         Then the position is where to read on from. Raises Unavailable; `load` before going on after that.
         """
         self.drained = False
-        run, bad = self._decode(records)
+        run, bad = await self._decode(records)
         for record, error in bad:  # 1. bad records are safe before the run counts as read
             await self._send_letter(record, error)
+        if self._sampler:  # 2. examples, which nothing that dies before 3. can leave out
+            await self._sampler.take(votes for _, votes in run)
         start = self.position
         for part, stop in self._cut(run, end):
-            for shard in self._store.shards:  # 2. every shard, in pieces that do not hold the server up
+            for shard in self._store.shards:  # 3. every shard, in pieces that do not hold the server up
                 if not await self._apply(shard, part, start, stop):
                     return False
             start = self.position = stop
@@ -123,6 +133,8 @@ class LogPartition:
                 self._states[shard] = after
                 return True
             self._metrics.refusals.inc()
+            if self._sampler:
+                self._sampler.forget()
             state = self._states[shard] = await self._store.load(shard, self.log)
 
     def _fold(
@@ -150,7 +162,9 @@ class LogPartition:
             work += size
         return [*pieces, (part, end)]
 
-    def _decode(self, records: Sequence[Any]) -> tuple[list[tuple[int, Any]], list[tuple[Any, BadRecord]]]:
+    async def _decode(
+        self, records: Sequence[Any]
+    ) -> tuple[list[tuple[int, Any]], list[tuple[Any, BadRecord]]]:
         if self.kind == LABELS:
             good, wrong = decode_labels(records, self._settings.limits)
             return list(good), wrong
@@ -162,11 +176,14 @@ class LogPartition:
                     run.append((record.offset, _decode_letter(record.value or b"").origin))
                     continue
                 votes = self._votes(record.value)
-                known = self._suite.members.keys() | {SUITE} | self._states[0].slots.keys()
-                unknown = [name for name in votes.members if name not in known]
+                there = self._states[0].slots.keys() | {SUITE}
+                unknown = [name for name in votes.members if name not in there]
                 if unknown:
-                    names = ", ".join(unknown)
-                    bad.append((record, BadRecord("unknown_member", f"{names}: not in the suite file")))
+                    known = await self._known(unknown)
+                    unknown = [name for name in unknown if name not in known]
+                if unknown:
+                    detail = f"{', '.join(unknown)}: neither registered nor in the suite file"
+                    bad.append((record, BadRecord("unknown_member", detail)))
                     rest = votes_codec.without(votes, unknown)
                     if rest is None:
                         continue

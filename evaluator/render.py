@@ -140,7 +140,7 @@ def _header(doc: Doc, window: Doc) -> list[Text]:
 def _members(window: Doc, *, narrow: bool) -> Table:
     shown = [at for at, name in enumerate(_COLUMNS) if not (narrow and name in _LEFT_OUT)]
     table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
-    widest = max((len(member["id"]) for member in window["members"]), default=0)
+    widest = max((len(_name(member)) for member in window["members"]), default=0)
     for name in (_COLUMNS[at] for at in shown):
         if name == "member":
             table.add_column(name, overflow="fold", no_wrap=widest <= 20, min_width=min(20, widest))
@@ -159,6 +159,12 @@ def _members(window: Doc, *, narrow: bool) -> Table:
     return table
 
 
+def _name(member: Doc) -> Text:
+    """Its id, and where it is between shadow and live."""
+    name, state = Text(member["id"]), member.get("state", member["stage"])
+    return name if state == member["stage"] else name.append(f" {state}", style="italic dim")
+
+
 def _row(member: Doc, window: Doc) -> list[Text]:
     """One cell for each of `_COLUMNS`."""
     said, unique = hint(member, window), member["unique"]
@@ -169,7 +175,7 @@ def _row(member: Doc, window: Doc) -> list[Text]:
         labelled(member["flagged"]),
         number(member["scored"]), number(member["abstained"]), number(member["errors"]),
     ]  # fmt: skip
-    row = [Text(member["id"]), Text(str(member["owner"]).split("@")[0]), *map(Text, figures)]
+    row = [_name(member), Text(str(member["owner"]).split("@")[0]), *map(Text, figures)]
     row[5].stylize(f"bold {style}")
     verdict = member.get("verdict")
     if verdict and verdict["state"] not in _SILENT and said.kind != "failing":

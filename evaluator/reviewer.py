@@ -12,7 +12,6 @@ from typing import Any
 import msgpack
 from redis.exceptions import RedisError
 
-from evaluator.events import cloud_event
 from evaluator.history import History
 from evaluator.keys import reviews_key, shard_of
 from evaluator.record import decode_record
@@ -20,6 +19,7 @@ from evaluator.reviewing import OPEN, Agenda, Asking, Draw, Request, due, pool_e
 from evaluator.store import Script, Store
 from streams.connect import ping_redis, redis_client
 from streams.errors import Unavailable
+from streams.events import cloud_event
 from streams.labels import POSITIVE
 from streams.settings import Settings
 from streams.suite import Suite
@@ -102,8 +102,9 @@ class Reviewer:
             member["id"]: (member["verdict"] or {}).get("state")
             for member in (views[0]["members"] if views else [])
         }
-        agenda = Agenda(self.suite, [name for name in self.suite.shadow if states.get(name) in OPEN])
-        block = self.suite.policy.block
+        suite = self.history.current(self.suite)
+        agenda = Agenda(suite, [name for name in suite.shadow if states.get(name) in OPEN])
+        block = suite.policy.block
         marks = [self.history.watermark(name) for name in agenda.pending]
         end = pool_end(status["watermark"], marks, block)
         start = end - block
@@ -116,7 +117,7 @@ class Reviewer:
             if request.id not in known:
                 draw.add(request)
         waiting = [one.names for one in asked if one.label is None and start <= one.time < end]
-        cells = self.history.cells(list(self.suite.members))
+        cells = self.history.cells(list(suite.members))
         return draw.choose(tally(cells, agenda, start, end, block, waiting))
 
     async def _unlabelled(self, generations: Iterable[int], start: int, end: int) -> AsyncIterator[Request]:

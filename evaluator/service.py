@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
-from evaluator.announce import changes
-from evaluator.frozen import frozen_counts
+from evaluator.alerting.receiver import Receiver
+from evaluator.announcer import Announcer
+from evaluator.examples.keeper import Keeper
 from evaluator.history import History
 from evaluator.partition import LABELS, LETTERS, VOTES, LogPartition
+from evaluator.promotion.registrar import Registrar
 from evaluator.reviewer import Reviewer
 from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
+from members.registry.log import RegistryLog
 from streams.connect import (
     check_topics,
     make_consumer,
@@ -41,6 +44,7 @@ log = logging.getLogger("chorus.evaluator")
 
 _BEAT = 1.0  # s between empty runs of a partition that is at rest
 _LOOK = 5.0  # s between looks at the whole store: expiry, metrics
+_KEEP = (100, 10)  # requests that are read in a second as examples, and while the logs are far behind
 _BEHIND = 2000  # records: nobody is asked about what stands in a log that is not read yet
 _READ = {VOTES: 100, LABELS: 2000, LETTERS: 500}
 
@@ -56,8 +60,12 @@ class EvaluatorService(Service):
         name: str = "evaluator",
         metrics: Metrics | None = None,
         group: bool = True,
+        registry: RegistryLog | None = None,
     ) -> None:
-        """`group=False` reads every partition by itself, beside any other evaluator: for a rebuild."""
+        """`group=False` reads every partition by itself, beside any other evaluator: for a rebuild.
+
+        Without `registry` the members are those of the suite file, and nobody is promoted.
+        """
         super().__init__()
         self.ready = False
         self.suite, self.settings, self.host_name = suite, settings, name
@@ -67,8 +75,16 @@ class EvaluatorService(Service):
         self.redis = redis_client(settings.redis)
         self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
         self.history = History(self.redis, suite.name)
+        self._announcer = Announcer(suite, self.store, self.history, self._send_alert)
+        self.registrar: Registrar | None = None
+        if registry is not None:
+            self.registrar = Registrar(
+                suite, registry, self.redis, name,
+                send_alert=self._send_alert, send_letter=self._send_letter,
+            )  # fmt: skip
         self.partitions: dict[TopicPartition, LogPartition] = {}
         self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
+        self.keeper = Keeper(suite, settings, self.store)
         self._group = group
         self._unplaced: set[TopicPartition] = set()
         self._beyond: set[TopicPartition] = set()
@@ -85,7 +101,12 @@ class EvaluatorService(Service):
         """Nothing is read before the store is there and laid out as this evaluator means it to be."""
         await until_available(lambda: ping_redis(self.redis, self.settings.redis))
         await until_available(lambda: ensure_meta(self.redis, self.suite.name, self.store.layout))
+        if self.registrar is not None:
+            await self.add_runtime_dependency(self.registrar)
         await until_available(self._connect)
+        for webhook in self.settings.alerts.webhooks if self._group else ():
+            args = (self.suite.name, self.settings, webhook, self.metrics, self._send_letter)
+            await self.add_runtime_dependency(Receiver(*args))
 
     async def _connect(self) -> None:
         """Connect and begin to read. Raises Unavailable, and leaves nothing open then."""
@@ -125,6 +146,7 @@ class EvaluatorService(Service):
 
     async def on_stop(self) -> None:
         await self._close()
+        await self.keeper.close()
         await self.redis.aclose()
 
     def assigned(self, partitions: list[TopicPartition]) -> None:
@@ -232,6 +254,7 @@ class EvaluatorService(Service):
                 self.settings,
                 self.metrics,
                 self._send_letter,
+                self._known,
             )
         await ensure_meta(self.redis, self.suite.name, self.store.layout)
         position = await partition.load()
@@ -257,9 +280,34 @@ class EvaluatorService(Service):
         await self._producer.send_and_wait(self.topics.dead_letters, value, key=key)
         log.warning("%s/%d/%d goes to dead letters: %s", record.topic, record.partition, record.offset, error)
 
+    async def _known(self, asked: Collection[str]) -> set[str]:
+        """The members that there are; a registry that lacks one of those asked for is read again first."""
+        if self.registrar is None:
+            return set(self.suite.members)
+        if not self.registrar.known.issuperset(asked):
+            await self.registrar.refresh()
+        return self.registrar.known
+
+    async def _send_alert(self, key: bytes, value: bytes) -> None:
+        assert self._producer
+        await self._producer.send_and_wait(self.topics.alerts, value, key=key)
+
     async def _send_review(self, key: bytes, value: bytes) -> None:
         assert self._producer
         await self._producer.send_and_wait(self.topics.reviews, value, key=key)
+
+    @Service.task
+    async def _keep_examples(self) -> None:
+        while not self.should_stop and self._group and self.settings.examples.per_day:
+            ours = [tp.partition for tp in self.partitions if tp.topic == self.topics.votes]
+            try:
+                most = _KEEP[0 if self._caught_up else 1]
+                await self.keeper.round(frozenset(ours), self._counts[self.topics.votes], most)
+            except (Unavailable, KafkaError):
+                pass  # the other tasks say so
+            except Exception:  # a mistake in what is only for looking at must not end the folding
+                log.exception("examples are not kept at the moment")
+            await self.sleep(1.0)
 
     @Service.task
     async def _look(self) -> None:
@@ -269,12 +317,22 @@ class EvaluatorService(Service):
                     status = status_of(self.suite, self.history, self.settings.host.leap)
                     await self._expire(status)
                     self._show(status)
-                    await self._announce(status)
+                    if self.registrar is not None and self._caught_up:
+                        await self.registrar.look(status, self.history)
+                    if self.registrar is None or self.registrar.leads:
+                        await self._announcer.announce(status)
                     if self._group and self._caught_up:
                         await self.reviewer.ask(status)
             except (Unavailable, KafkaError):
                 pass  # the other task says so
-            await self.sleep(_LOOK)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until the next look is due: sooner when the registry has changed."""
+        changed = self.registrar.changed if self.registrar is not None else asyncio.Event()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), _LOOK)
+        changed.clear()
 
     async def _expire(self, status: Mapping[str, Any]) -> None:
         """Time is the least of the live members' watermarks and of what the labels have come to."""
@@ -286,26 +344,6 @@ class EvaluatorService(Service):
         for shard in self.store.shards:
             if keep > 0 and (dropped := await self.store.expire(shard, keep)):
                 log.info("dropped %d generations of shard %d: event time has passed them", dropped, shard)
-
-    async def _announce(self, status: Mapping[str, Any]) -> None:
-        """Put new verdicts on `alerts`; first there, then into Redis: twice is harmless, never is not."""
-        members = status["windows"][0]["members"] if status["windows"] else []
-        verdicts = {member["id"]: member["verdict"] for member in members if member["verdict"]}
-        if not verdicts or status["watermark"] is None or self._producer is None:
-            return
-        before = await self.store.announced()
-        suite, block = self.suite, self.suite.policy.block
-        args = (suite.name, status["watermark"], verdicts, before, block)
-        due = {event["subject"] for _, _, event in changes(*args, {})}
-        if not due:
-            return
-        matured = status["labels_through"] - status["horizon"]
-        counts = frozen_counts(self.history.cells(list(suite.members)), suite, matured, due)
-        for key, now, event in changes(*args, counts):
-            value = json.dumps(event).encode()
-            await self._producer.send_and_wait(self.topics.alerts, value, key=event["subject"].encode())
-            await self.store.announce(key, now)
-            log.warning("%s: %s is %s", event["type"], event["subject"], event["data"]["status"])
 
     def _show(self, status: Mapping[str, Any]) -> None:
         metrics, counters = self.metrics, status["counters"]

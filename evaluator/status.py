@@ -16,6 +16,7 @@ from evaluator.repaired import repaired
 from evaluator.store import differs
 from evaluator.verdict import Verdict
 from evaluator.windows import Count, MemberFigures, Window, evaluate
+from members.registry.lifecycle import Registry
 from streams.connect import ping_redis, redis_client
 from streams.errors import StoreError
 from streams.labels import NEGATIVE, POSITIVE
@@ -62,6 +63,7 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
 
     Raises StoreError where the store's buckets are not the suite file's: windows would end within them.
     """
+    suite = history.current(suite)
     if history.layout is not None and history.layout.bucket != suite.bucket:
         raise StoreError(differs("bucket", history.layout.bucket, suite.bucket))
     ids = list(suite.members)
@@ -79,7 +81,8 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
         moment = Moment(matured if known else 0, watermark, through, horizon, max(history.revision, 1))
-        found = history.remember(moment.matured, lambda: _judgement(cells, suite, moment))
+        scope = (tuple(live), tuple(suite.shadow))
+        found = history.remember(scope, moment.matured, lambda: _judgement(cells, suite, moment))
     views = []
     for name, length in suite.window_ms.items():
         for view, end in (("latest", watermark), ("matured", matured)):
@@ -89,6 +92,8 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
                 silent = matured if suite.labels.missing_is_negative else None
                 window = evaluate(cells, live, end - length, end, suite.bucket, silent)
             document = _window(suite, name, view, window, marks, found.verdicts)
+            for each in document["members"]:
+                each["state"] = _state(history.registry, each)
             if cells is not None and through is not None and matured is not None and view == "latest":
                 add_estimates(document, cells, suite, history.delays(), through, matured)
             if view == "matured" and length == max(suite.window_ms.values()):
@@ -103,10 +108,33 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         "watermark": watermark,
         "labels_through": through,
         "horizon": horizon,
+        "registry": _registry(history.registry),
         "horizon_source": "declared" if suite.labels.horizon != "auto" else measured.source,
         "windows": views,
         "counters": dict(history.counters()),
     }
+
+
+def _registry(registry: Registry | None) -> dict[str, Any] | None:
+    """Where the suite stands on its way from one revision to the next; None where nothing is registered."""
+    if registry is None or not registry.revision:
+        return None
+    queued = [(entry.place or 0, name, entry) for name, entry in registry.entries.items()]
+    return {
+        "revision": registry.revision,
+        "live": list(registry.live),
+        "deployment": registry.deployment.model_dump() if registry.deployment else None,
+        "queue": [
+            {"id": name, "place": place, "gain": entry.gain}
+            for place, name, entry in sorted(queued, key=lambda each: each[:2])
+            if entry.state == "queued"
+        ],
+    }
+
+
+def _state(registry: Registry | None, member: dict[str, Any]) -> str:
+    entry = registry.entries.get(member["id"]) if registry else None
+    return str(entry.state if entry else member["stage"])
 
 
 @dataclass(frozen=True, slots=True)

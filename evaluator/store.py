@@ -30,13 +30,14 @@ class Script:
         self.text = files("evaluator").joinpath("lua", name).read_text(encoding="utf-8")
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, client: RedisClient, key: str, *args: object) -> Any:
+    async def __call__(self, client: RedisClient, key: str | tuple[str, ...], *args: object) -> Any:
         """Raises Unavailable where Redis does not answer; then it may have run or not."""
+        keys = (key,) if isinstance(key, str) else key
         try:
             try:
-                return await client.evalsha(self.sha, 1, key, *args)
+                return await client.evalsha(self.sha, len(keys), *keys, *args)
             except NoScriptError:
-                return await client.eval(self.text, 1, key, *args)
+                return await client.eval(self.text, len(keys), *keys, *args)
         except (RedisError, OSError) as error:
             raise Unavailable(f"Redis did not answer: {error}") from error
 

@@ -61,9 +61,9 @@ class Up:
         self._redis = None
         if not (redis_url or {"CHORUS_REDIS_URL", "CHORUS_REDIS__URL"} & named.keys()):
             self._redis = EmbeddedRedis()
-        shadows = self.suite.shadow
-        wanted = min(2, len(shadows)) if shadow_hosts is None else min(shadow_hosts, len(shadows))
-        self._shares = [shadows[i::wanted] for i in range(wanted)]
+        # One at least: a candidate may be added at any time, and must find a host.
+        wanted = min(2, max(1, len(self.suite.shadow)))
+        self._shadow_hosts = wanted if shadow_hosts is None else shadow_hosts
         self._evaluators = evaluators
         self._on_event = on_event
         self._supervisor: Supervisor | None = None
@@ -121,9 +121,8 @@ class Up:
     def _children(self, env: Mapping[str, str]) -> list[Child]:
         suite = ["--suite", str(self.suite_file)]
         commands: dict[str, list[str]] = {"live-host-0": ["serve", *suite]}
-        for i, share in enumerate(self._shares):
-            members = [part for name in share for part in ("--member", name)]
-            commands[f"shadow-host-{i}"] = ["shadow", *suite, *members]
+        for i in range(self._shadow_hosts):
+            commands[f"shadow-host-{i}"] = ["shadow", *suite, "--share", f"{i}/{self._shadow_hosts}"]
         for i in range(self._evaluators):
             commands[f"evaluator-{i}"] = ["evaluate", *suite]
         host = self.settings.web.host

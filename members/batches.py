@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from members.crew import Crew
 from members.decisions import decisions, recorded, scored
 from members.holdout import held_out
 from members.ownership import Owned
+from members.panel import BUDGET_FOR
 from members.sending import Sender
+from streams.batch import Batch
 from streams.dead_letters import dead_letter
 from streams.errors import BadRecord
 from streams.metrics import HostMetrics
@@ -40,6 +43,7 @@ class Scored:
     abstain: Bits
     failed: Bits
     watermark: int | None
+    crew: Crew
 
 
 class Scorer:
@@ -55,7 +59,7 @@ class Scorer:
         settings: Settings,
         *,
         stage: str,
-        members: list[str],
+        members: Sequence[str],
         name: str,
         panel: Any,
         sender: Sender,
@@ -63,18 +67,19 @@ class Scorer:
         partitions: Mapping[str, int],
     ) -> None:
         self._suite, self._stage, self._members, self._name = suite, stage, members, name
-        self._panel, self._send, self._metrics = panel, sender, metrics
+        #: who is asked where no other crew is named
+        self._crew = Crew(tuple(members), 1, panel.vote)
+        self._send, self._metrics = sender, metrics
         self._topics = Topics(suite.name)
         self._partitions = partitions
         self._decoder = RequestDecoder(suite, settings.limits)
-        self._names = [SUITE, *members] if stage == "live" else list(members)
         self._holdout = suite.holdout if stage == "live" else 0.0
         self._scoring = asyncio.Lock()
         self._stage_time = {
             name: metrics.stage.labels(name) for name in ("decode", "vote", "encode", "produce")
         }
-        #: the suite's revision; changes of suite come with the registry
-        self.revision = 1
+        #: a few of the requests that were decoded last, for a member that is being prepared
+        self.recent: Batch | None = None
         self.between: Callable[[], None] = lambda: None
         #: Whether partitions of `requests` share one of `votes`; then no offset of it speaks for all.
         self.shared_votes = partitions[self._topics.votes] < partitions[self._topics.requests]
@@ -83,7 +88,8 @@ class Scorer:
         """The partition of `votes` that carries the records of partition `partition` of `requests`."""
         return partition % self._partitions[self._topics.votes]
 
-    def _frame(self, owned: Owned, start: int, end: int, **more: Any) -> Votes:
+    def _frame(self, owned: Owned, crew: Crew, start: int, end: int, **more: Any) -> Votes:
+        names = [SUITE, *crew.ids] if self._stage == "live" else list(crew.ids)
         return Votes(
             schema=SCHEMA,
             stage=self._stage,
@@ -92,12 +98,12 @@ class Scorer:
             partitions=self._partitions[self._topics.requests],
             start=start,
             end=end,
-            revision=self.revision,
+            revision=crew.revision,
             bucket=self._suite.bucket,
-            members=self._names,
+            members=names,
             segments=[],
             runs=[],
-            states=[[] for _ in self._names],
+            states=[[] for _ in names],
             hits=[],
             ids=[],
             times=[],
@@ -117,28 +123,35 @@ class Scorer:
         more = (lambda: owned.ready > 0) if join else (lambda: False)
         return self._sender(owned).together(lambda: owned.wanted, offset, more)
 
-    async def hello(self, owned: Owned) -> str:
+    async def hello(self, owned: Owned, crew: Crew | None = None) -> str:
         """Write the record that marks the take-over; returns what to listen for."""
         hello = uuid.uuid4().hex
         at = owned.position
         async with self._together(owned):
-            await self._write(owned, self._frame(owned, at, at, hello=hello))
+            await self._write(owned, self._frame(owned, crew or self._crew, at, at, hello=hello))
         return hello
 
-    async def heartbeat(self, owned: Owned) -> None:
+    async def heartbeat(self, owned: Owned, crew: Crew | None = None) -> None:
         """Say that the partition has nothing more to read."""
         async with owned.order, self._together(owned):
             at = owned.done
-            owned.tail = await self._write(owned, self._frame(owned, at, at, idle=True))
+            owned.tail = await self._write(owned, self._frame(owned, crew or self._crew, at, at, idle=True))
 
-    async def batch(self, owned: Owned, records: list[Any], start: int, end: int) -> None:
-        """Steps 1 to 3 for records of positions [start, end). Raises Abandoned when the partition goes."""
+    async def batch(self, owned: Owned, records: list[Any], start: int, end: int, crew: Crew) -> None:
+        """Steps 1 to 3 for records of positions [start, end). Raises Abandoned when the partition goes.
+
+        A shadow host without members there only goes on: a votes record needs somebody who votes.
+        """
+        if not crew.ids and self._stage != "live":
+            async with owned.order:
+                owned.done = end
+            return
         if owned.replay:
             async with owned.order:
                 for first, stop, votes in owned.replay.split(start, end):
                     part = [record for record in records if first <= record.offset < stop]
                     if votes is None:
-                        part_scored = await self._score(owned, self._decode(owned, part))
+                        part_scored = await self._score(owned, self._decode(owned, part), crew)
                         async with self._together(owned, stop):
                             await self._write_scored(owned, part_scored, first, stop)
                     else:
@@ -150,7 +163,7 @@ class Scorer:
             return
         decoded = self._decode(owned, records)
         del records  # what waits for the broker does without them
-        batch = await self._score(owned, decoded)
+        batch = await self._score(owned, decoded, crew)
         owned.ready += 1
         try:
             await owned.order.acquire()
@@ -172,28 +185,33 @@ class Scorer:
         self._stage_time["decode"].observe(time.perf_counter() - began)
         return decoded
 
-    async def _score(self, owned: Owned, decoded: DecodedBatch) -> Scored:
+    async def _score(self, owned: Owned, decoded: DecodedBatch, crew: Crew | None = None) -> Scored:
+        crew = crew or self._crew
         watermark = owned.watermark.value  # now: the next batch may be decoded while this one waits
-        n, k = len(decoded), len(self._members)
+        n, k = len(decoded), len(crew.ids)
         true, abstain, failed = np.zeros((k, n), bool), np.zeros((k, n), bool), np.zeros(k, bool)
         if n and k:
             async with self._scoring:
                 began = time.perf_counter()
-                ballot = await self._panel.vote(decoded.batch)
+                ballot = await crew.vote(decoded.batch)
                 self._stage_time["vote"].observe(time.perf_counter() - began)
             abstain, failed = ballot.abstain, ballot.failed
             true = ballot.true & ~abstain
-            for name, yes, no in zip(self._members, true.sum(1), abstain.sum(1), strict=True):
+            for name, yes, no in zip(crew.ids, true.sum(1), abstain.sum(1), strict=True):
                 self._metrics.votes.labels(name).inc(int(yes))
                 self._metrics.abstentions.labels(name).inc(int(no))
+        if n:
+            self.recent = decoded.batch.take(0, min(n, BUDGET_FOR))
         self._metrics.requests.inc(n)
         self._metrics.batch.observe(n)
-        return Scored(decoded, true, abstain, failed, watermark)
+        return Scored(decoded, true, abstain, failed, watermark, crew)
 
     async def _write_scored(self, owned: Owned, batch: Scored, start: int, end: int) -> int:
         """Steps 2 and 3; returns the offset of the (last) votes record."""
+        crew = batch.crew
+        await crew.announced(owned.partition)
         began = time.perf_counter()
-        frame = self._frame(owned, start, end, watermark=batch.watermark)
+        frame = self._frame(owned, crew, start, end, watermark=batch.watermark)
         live = self._stage == "live"
         true, abstain, failed = batch.true, batch.abstain, batch.failed
         rows, held = [], None
@@ -201,9 +219,9 @@ class Scorer:
             flagged: Bits = np.logical_or.reduce(true, axis=0)
             held = held_out(batch.decoded.ids, flagged, self._holdout)
             judgement = flagged & ~held
-            fired = scored(self._members, true)
+            fired = scored(crew.ids, true)
             rows = decisions(
-                batch.decoded, fired, judgement.tolist(), held.tolist(), self.revision, owned.partition,
+                batch.decoded, fired, judgement.tolist(), held.tolist(), crew.revision, owned.partition,
                 self._holdout,
             )  # fmt: skip
             self._count(judgement)
@@ -267,7 +285,7 @@ class Scorer:
             lambda: owned.wanted,
         )
 
-    def show_watermarks(self, partitions: Iterable[Owned]) -> None:
+    def show_watermarks(self, partitions: Iterable[Owned], members: Iterable[str] | None = None) -> None:
         """Bring the gauges up to date: a host stands at the least of the partitions that move.
 
         Where all are idle the furthest counts, as it does for evaluators (evaluator/watermarks.py).
@@ -276,7 +294,7 @@ class Scorer:
         if known:
             moving = [value for value, idle in known if not idle]
             stands = min(moving) if moving else max(value for value, _ in known)
-            for name in self._members:
+            for name in self._members if members is None else members:
                 self._metrics.watermark.labels(name).set(stands / 1000)
                 self._metrics.delay.labels(name).set(max(0.0, time.time() - stands / 1000))
 

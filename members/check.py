@@ -17,6 +17,8 @@ from streams.suite import FeatureType, MemberSpec
 
 #: Requests that a budget is for (members/panel.py).
 _REQUESTS = 256
+#: Calls that may be needed to show that it is quick enough, on a machine that has other work, too.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,13 @@ def check_member(
     first = _ask(member, batch, "ordinary requests", out)
     if first is None:
         return out
-    began = time.perf_counter()
-    second = _ask(member, batch, "the same requests again", out)
-    took = (time.perf_counter() - began) * 1000  # the second time: the first may warm it up
+    second, took = None, float("inf")
+    for _ in range(_TRIES):  # the first call may have warmed it up; the quickest of these is its own time
+        began = time.perf_counter()
+        second = _ask(member, batch, "the same requests again", out)
+        took = min(took, (time.perf_counter() - began) * 1000)
+        if second is None or took <= budget_ms:
+            break
     if took > budget_ms:
         out.append(
             Finding("slow", f"{took:.1f} ms for {_REQUESTS} requests, where {budget_ms:g} ms are allowed")

@@ -16,7 +16,6 @@ broker the next is scored.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Iterable
@@ -32,10 +31,14 @@ from aiokafka.structs import TopicPartition
 from mode import Service
 
 from members.batches import Scorer
-from members.ownership import Listener, Owned
+from members.crew import Fixed, arrange, share_out
+from members.deploying import LiveRoster
+from members.ownership import Listener, Owned, group_of, new
 from members.panel import Panel
 from members.recovery import Found, Replay, Tail
-from members.sending import Abandoned, Sender
+from members.registry.log import RegistryLog
+from members.sending import Abandoned, Sender, briefly
+from members.sharing import ShadowRoster
 from members.silence import Silence
 from members.transactions import Transactions, open_transactions
 from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
@@ -54,18 +57,12 @@ _UNDER_WAY = 4
 _TICK = 0.25
 
 
-def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
-    """The consumer group of a host: one for the live hosts, one for each set of shadow candidates."""
-    if stage == "live":
-        return f"{suite}.live"
-    joined = "+".join(sorted(members))
-    if len(joined) > 150:
-        joined = hashlib.sha256(joined.encode()).hexdigest()[:16]
-    return f"{suite}.shadow.{joined}"
-
-
 class HostService(Service):
-    """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions."""
+    """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions.
+
+    With a `registry`, which is this host's own from then on, it runs the members that stand there instead and
+    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many).
+    """
 
     mundane_level = "debug"
 
@@ -79,6 +76,8 @@ class HostService(Service):
         name: str,
         metrics: Metrics | None = None,
         panel: Any = None,
+        registry: RegistryLog | None = None,
+        share: tuple[int, int] = (0, 1),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -90,7 +89,7 @@ class HostService(Service):
         self._silence = Silence(settings, self.topics.requests, self._metrics)
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
-        specs = [suite.members[each] for each in members]
+        specs = [] if registry else [suite.members[each] for each in members]
         self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
         self._owned: dict[int, Owned] = {}
         self._fresh: dict[int, Owned] = {}
@@ -103,6 +102,17 @@ class HostService(Service):
         self._tail: Tail | None = None
         self._transactions: Transactions | None = None
         self._main: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._roster: Fixed | LiveRoster | ShadowRoster = Fixed(members, self._panel)
+        if registry is not None:
+            host: dict[str, Any] = {"name": name, "owned": self._owned, "under_way": lambda: self._batches}
+            if stage == "live":
+                recent = lambda: self._scorer.recent if hasattr(self, "_scorer") else None  # noqa: E731
+                self._roster = LiveRoster(registry, self._panel, recent=recent, **host)
+            else:
+                self.group = f"{suite.name}.shadow.{share[0]}of{share[1]}"
+                host |= {"kafka": settings.kafka, "topic": self.topics.requests, "group": self.group}
+                self._roster = ShadowRoster(registry, self._panel, share=share, **host)
 
     # -- start and stop
 
@@ -120,12 +130,13 @@ class HostService(Service):
             await asyncio.wait(self._batches, timeout=1)
         for task in self._batches:
             task.cancel()
+        if self._following is not None:
+            self._following.cancel()
         if self._consumer is not None:
-            await _briefly(self._commit(force=True))
-        if self._transactions is not None:
-            await _briefly(self._transactions.close())
-        await _briefly(self._close())
-        await _briefly(self._panel.close())
+            await briefly(self._commit(force=True))
+        await briefly(self._close())
+        await briefly(self._roster.close())
+        await briefly(self._panel.close())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -138,9 +149,11 @@ class HostService(Service):
         self._crash(error)
 
     async def _run(self) -> None:
-        if self.members:
-            await self._panel.load()
+        self.suite = await self._roster.open(self.suite)
+        self.members = list(self._roster.ids)
         await until_available(self._connect)
+        self._following = asyncio.create_task(self._roster.run())
+        self._following.add_done_callback(self._ended)
         while not self.should_stop:
             try:
                 await self._turn()
@@ -177,9 +190,7 @@ class HostService(Service):
             if self._tail is not None:
                 await self._tail.consumer.start()
                 wanted += [self.topics.decisions, self.topics.dead_letters]
-                self._transactions = await open_transactions(
-                    kafka, self.topics.requests, self.group, self._again
-                )
+                self._transactions = await open_transactions(kafka, wanted[0], self.group, self._again)
             await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
         except KafkaError:
@@ -214,9 +225,9 @@ class HostService(Service):
 
     async def _close(self) -> None:
         tail = self._tail.consumer if self._tail else None
-        clients = [client for client in (self._consumer, tail, self._producer) if client is not None]
+        every = (self._transactions, self._consumer, tail, self._producer)
         self._consumer = self._producer = self._tail = None
-        await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
+        await asyncio.gather(*(each.stop() for each in every if each is not None), return_exceptions=True)
 
     # -- the loop
 
@@ -224,6 +235,8 @@ class HostService(Service):
         """One round: take over what is new, read, hand out, commit, tell what is idle."""
         if fresh := {p: owned for p, owned in self._fresh.items() if owned.wanted}:
             await self._take_over(fresh)
+        for each in [owned for owned in self._owned.values() if owned.wanted]:
+            await arrange(self._roster, self._consumer, self._tp(each.partition), each, self._batches)
         self.ready = self.ready or self._assigned_once
         while len(self._batches) >= _UNDER_WAY:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
@@ -234,14 +247,22 @@ class HostService(Service):
         for tp, records in data.items():
             owned = self._owned.get(tp.partition)
             if owned is not None and owned.wanted and records:
-                start, end = owned.position, records[-1].offset + 1
-                owned.position, owned.heard, owned.idle_told = end, time.monotonic(), False
-                self._spawn(owned, self._scorer.batch(owned, records, start, end))
+                owned.heard, owned.idle_told = time.monotonic(), False
+                for crew, part, start, end in share_out(self._roster, tp.partition, records, owned.position):
+                    owned.position = end
+                    self._spawn(owned, self._scorer.batch(owned, part, start, end, crew))
+                if owned.position <= records[-1].offset:  # a member is still being loaded
+                    self._consumer.seek(tp, owned.position)
         if not data and not self._batches:
             self._silence.tell(self._consumer, self._owned)
         for owned in self._silence.idle(self._consumer, list(self._owned.values())):
-            self._spawn(owned, self._scorer.heartbeat(owned))
+            found = self._roster.at(owned.partition, owned.done)
+            if found is not None and (found[0].ids or self.stage == "live"):
+                self._spawn(owned, self._scorer.heartbeat(owned, found[0]))
         await self._commit()
+
+    def _tp(self, partition: int) -> TopicPartition:
+        return TopicPartition(self.topics.requests, partition)
 
     def _spawn(self, owned: Owned, work: Any) -> None:
         owned.under_way += 1
@@ -269,17 +290,14 @@ class HostService(Service):
         now = time.monotonic()
         if not force and now < self._commit_due:
             return
-        self._scorer.show_watermarks(self._owned.values())
+        self._scorer.show_watermarks(self._owned.values(), self._roster.ids)
         done = {p: owned.done for p, owned in self._owned.items() if owned.done != self._committed.get(p)}
         tails = {p: owned.tail for p, owned in self._owned.items() if owned.tail is not None}
         began = time.perf_counter()
         if done:
             self._commit_due = now + self.settings.host.commit_every / 1000
-            offsets = {
-                TopicPartition(self.topics.requests, p): offset
-                for p, offset in done.items()
-                if self._owned[p].sender is None  # else each transaction has committed its own
-            }
+            # A transaction has committed its own.
+            offsets = {self._tp(p): offset for p, offset in done.items() if self._owned[p].sender is None}
             try:
                 if offsets:
                     await self._consumer.commit(offsets)
@@ -289,6 +307,7 @@ class HostService(Service):
             self._committed.update(done)
         if self._tail is not None and not self._scorer.shared_votes:
             await self._tail.commit({self._scorer.votes_partition(p): at for p, at in tails.items()})
+        await self._roster.keep(list(self._owned.values()))
         if done:
             self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
 
@@ -300,13 +319,8 @@ class HostService(Service):
             if owned is None or owned.lost:
                 continue
             begin = await self._beginning(tp)
-            log.warning(
-                "offset %s of %s/%s is no longer there: going on at %s",
-                owned.position,
-                tp.topic,
-                tp.partition,
-                begin,
-            )
+            at, where = owned.position, f"{tp.topic}/{tp.partition}"
+            log.warning("offset %s of %s is no longer there: going on at %s", at, where, begin)
             owned.position = begin
             self._consumer.seek(tp, begin)
 
@@ -322,7 +336,7 @@ class HostService(Service):
             # host. A votes record that arrived after the successor's hello would be one it does not know.
             await asyncio.wait(self._batches, timeout=self.settings.kafka.session_timeout * 0.8 / 1000)
         if not self.should_stop:
-            await _briefly(self._commit(force=True))
+            await briefly(self._commit(force=True))
         for partition in list(partitions):
             for table in (self._owned, self._fresh):
                 if (owned := table.pop(partition, None)) is not None:
@@ -333,31 +347,28 @@ class HostService(Service):
 
     async def _assigned(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            self._assign(partition)
+            self._fresh[partition] = new(partition, self.settings.host)
         self._assigned_once = True
-
-    def _assign(self, partition: int) -> None:
-        host = self.settings.host
-        self._fresh[partition] = Owned(partition, Watermark(host.leap, host.agree))
 
     def _again(self, owned: Owned) -> None:
         """Take a partition over anew after a failed transaction, where the group has left it to this host."""
         for table in (self._owned, self._fresh):
             if table.get(owned.partition) is owned and not self.should_stop:
                 del table[owned.partition]
-                self._assign(owned.partition)
+                self._fresh[owned.partition] = new(owned.partition, self.settings.host)
 
     async def _take_over(self, fresh: dict[int, Owned]) -> None:
         """Find where to go on with new partitions, and what of it was answered already."""
         found: dict[int, dict[int, Found]] = {}
         for partition, owned in fresh.items():
-            tp = TopicPartition(self.topics.requests, partition)
+            tp = self._tp(partition)
             if self._transactions is not None:
                 await self._transactions.take(owned)
             committed = await self._consumer.committed(tp)
             owned.position = owned.done = await self._beginning(tp) if committed is None else committed
-            if self._tail is not None:
-                hello = await self._scorer.hello(owned)
+            await self._roster.look_up(owned)
+            if self._tail is not None and (at := self._roster.at(partition, owned.position)) is not None:
+                hello = await self._scorer.hello(owned, at[0])
                 place = self._scorer.votes_partition(partition)
                 found.setdefault(place, {})[partition] = Found(hello, Replay(owned.done))
         for place, hellos in found.items():
@@ -369,22 +380,18 @@ class HostService(Service):
                 owned.watermark = Watermark(host.leap, host.agree, known=each.watermark)
         for partition, owned in fresh.items():
             if owned.wanted and self._fresh.get(partition) is owned:
-                self._consumer.seek(TopicPartition(self.topics.requests, partition), owned.position)
+                self._consumer.seek(self._tp(partition), owned.position)
                 owned.heard = time.monotonic()
                 self._committed[partition] = owned.done
+                self._roster.enter(owned)
                 self._owned[partition] = self._fresh.pop(partition)
 
     def _on_member(self, kind: str, member: str, detail: str) -> None:
         self._metrics.member_events.labels(member, kind).inc()
         if kind in ("suspended", "resumed"):
             self._metrics.suspended.labels(member).set(kind == "suspended")
+        if isinstance(self._roster, LiveRoster):
+            self._roster.on_event(kind, member, detail)
         log.log(
             logging.INFO if kind == "resumed" else logging.WARNING, "member %s %s: %s", member, kind, detail
         )
-
-
-async def _briefly(work: Any, seconds: float = 1.0) -> None:
-    try:
-        await asyncio.wait_for(work, seconds)
-    except Exception as error:
-        log.debug("while stopping: %r", error)

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from members.errors import LoadError
+import numpy as np
+
+from members.errors import LoadError, VoteError
+from members.protocol import Votes
+from streams.batch import Batch
 from streams.suite import MemberSpec
 
 
@@ -52,9 +56,46 @@ def load_member(spec: MemberSpec) -> Any:
         raise LoadError(
             f"{spec.id}: {spec.loader} with params {spec.params} failed: {_say(error)}"
         ) from error
+    if spec.threshold is not None:
+        if not callable(getattr(member, "score", None)):
+            raise LoadError(
+                f"{spec.id}: {spec.loader} has no method score(batch), which `threshold` needs: give it one, "
+                "or leave `threshold` out"
+            )
+        return Thresholded(member, spec.threshold)
     if not callable(getattr(member, "vote", None)):
         raise LoadError(f"{spec.id}: {spec.loader} has no method vote(batch)")
     return member
+
+
+class Thresholded:
+    """Votes True where the member's score(batch) → float array[n] reaches a threshold; NaN abstains."""
+
+    def __init__(self, member: Any, threshold: float) -> None:
+        self._member, self._threshold = member, threshold
+        self.needs = getattr(member, "needs", None)
+
+    def vote(self, batch: Batch) -> Votes:
+        """Votes of all n requests. Raises VoteError where the scores are no n numbers."""
+        scores = self.score(batch)
+        return Votes(scores >= self._threshold, np.isnan(scores))
+
+    def score(self, batch: Batch) -> Any:
+        """The member's scores as float64[n]. Raises VoteError."""
+        try:
+            scores = np.asarray(self._member.score(batch), dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise VoteError(f"its scores are no numbers: {error}") from error
+        if scores.shape != (len(batch),):
+            raise VoteError(
+                f"score has shape {scores.shape}, not ({len(batch)},): one number for each request"
+            )
+        return scores
+
+    def close(self) -> None:
+        """Let the member close what it opened."""
+        if callable(getattr(self._member, "close", None)):
+            self._member.close()
 
 
 def _say(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from aiokafka.structs import TopicPartition
 
 from members.recovery import Replay
 from members.sending import Sender
+from streams.settings import Host
+from streams.suite import Stage
 from streams.watermark import Watermark
 
 
@@ -38,11 +41,28 @@ class Owned:
     ready: int = 0
     heard: float = field(default_factory=time.monotonic)
     idle_told: bool = False
+    #: the latest revision whose report was acted on here (members/sharing.py)
+    mark: int | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether work for this partition is still this host's business."""
         return not self.lost
+
+
+def new(partition: int, host: Host) -> Owned:
+    """A partition that this host does not know yet."""
+    return Owned(partition, Watermark(host.leap, host.agree))
+
+
+def group_of(suite: str, stage: Stage, members: Iterable[str]) -> str:
+    """The consumer group of a host: one for the live hosts, one for each set of shadow candidates."""
+    if stage == "live":
+        return f"{suite}.live"
+    joined = "+".join(sorted(members))
+    if len(joined) > 150:
+        joined = hashlib.sha256(joined.encode()).hexdigest()[:16]
+    return f"{suite}.shadow.{joined}"
 
 
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -11,11 +11,13 @@ from typing import Any
 
 
 class Job:
-    """Calls to make in order. `outcomes[i]` is (result, None) or (None, error) once call i is over."""
+    """Calls to make in order. `outcomes[i]` is (result, None) or (None, error) once call i is over;
+    `took[i]` the seconds that it took."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]], loop: asyncio.AbstractEventLoop) -> None:
         self.calls = calls
         self.outcomes: list[tuple[Any, BaseException | None]] = []
+        self.took: list[float] = []
         self.done: asyncio.Future[None] = loop.create_future()
         self.abandoned = False
         self.began = time.monotonic()
@@ -36,7 +38,9 @@ class Job:
                     self.returned()
                     return False
                 # Before the next call counts as the current one: it does not inherit this one's time.
-                self.began = time.monotonic()
+                now = time.monotonic()
+                self.took.append(now - self.began)
+                self.began = now
                 self.outcomes.append(outcome)
         self._loop.call_soon_threadsafe(self._finish)
         return True

@@ -153,3 +153,11 @@ def _fill(batch: Any, rows: Sequence[tuple[bytes, bytes]], stamp: int) -> int:
                 break
             taken += 1
     return taken
+
+
+async def briefly(work: Any, seconds: float = 1.0) -> None:
+    """Await what may fail or hang while a host stops, but not for long (s)."""
+    try:
+        await asyncio.wait_for(work, seconds)
+    except Exception as error:
+        log.debug("while stopping: %r", error)

@@ -223,7 +223,7 @@ class Transactions:
         task.add_done_callback(self._closing.discard)
         task.add_done_callback(_look_at)
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Close every sender."""
         while self._senders:
             self._close(self._senders.pop())

@@ -48,11 +48,7 @@ def run_worker(
     `make_service` returns a WorkerService; `metrics` is what /metrics shows, and what the service counts in.
     """
     set_up_logging(settings.log_level)
-    # Cyclic garbage is rare here and a scan of all that lives costs a tenth of the throughput.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    use_light_records()
+    quicken()
     try:
         return asyncio.run(_run(role, suite, settings, make_service, metrics or Metrics()))
     except KeyboardInterrupt:
@@ -60,6 +56,15 @@ def run_worker(
     except ChorusError as error:
         log.error("%s: %s", role, error)
         return 1
+
+
+def quicken() -> None:
+    """Set the process up for reading records as fast as it goes."""
+    # Cyclic garbage is rare here and a scan of all that lives costs a tenth of the throughput.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    use_light_records()
 
 
 async def _run(

@@ -75,6 +75,23 @@ class HostMetrics:
         )
 
 
+class BackfillMetrics:
+    """What a backfill says about itself, beside what a host does."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        on: dict[str, Any] = {"registry": registry}
+        self.done = Gauge("chorus_backfill_done_positions", "Positions of requests that are done.", **on)
+        self.wanted = Gauge(
+            "chorus_backfill_wanted_positions", "Positions that there were to do when it began.", **on
+        )
+        self.throttled = Gauge(
+            "chorus_backfill_throttled", "1 while it pauses because the live hosts are behind.", **on
+        )
+        self.live_lag = Gauge(
+            "chorus_backfill_live_lag_records", "How far the live hosts are behind, as it sees them.", **on
+        )
+
+
 class EvaluatorMetrics:
     """What an evaluator says about itself and the suite."""
 
@@ -142,6 +159,18 @@ class EvaluatorMetrics:
         self.declining = Gauge(
             "chorus_member_declining", "1 while a live member is worse than its own past.", ["member"], **on
         )
+        self.webhook_deliveries = Counter(
+            "chorus_webhook_deliveries_total",
+            "Attempts to deliver an alert: delivered, retried, refused; skipped were not tried.",
+            ["receiver", "outcome"],
+            **on,
+        )
+        self.webhook_pending = Gauge(
+            "chorus_webhook_pending_seconds",
+            "Age of the oldest alert that the receiver does not have yet; only where it is delivered from.",
+            ["receiver"],
+            **on,
+        )
         self._series: dict[Gauge, set[tuple[str, ...]]] = {}
         for gauge in (self.watermark, self.delay, self.labels_through):
             set_optional(gauge, None)
@@ -183,6 +212,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._host: HostMetrics | None = None
+        self._backfill: BackfillMetrics | None = None
         self._evaluator: EvaluatorMetrics | None = None
 
     @property
@@ -191,6 +221,13 @@ class Metrics:
         if self._host is None:
             self._host = HostMetrics(self.registry)
         return self._host
+
+    @property
+    def backfill(self) -> BackfillMetrics:
+        """Registered on first use: a process shows only what it has."""
+        if self._backfill is None:
+            self._backfill = BackfillMetrics(self.registry)
+        return self._backfill
 
     @property
     def evaluator(self) -> EvaluatorMetrics:

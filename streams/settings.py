@@ -7,14 +7,18 @@ where it runs stands here. Nothing is read at import time.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
+from collections import Counter
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -24,6 +28,31 @@ from streams.times import parse_duration
 
 def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) and not value.isdigit() else value
+
+
+def _joined(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _web_address(value: SecretStr) -> SecretStr:
+    """Says nothing of the address itself: it may hold a token."""
+    try:
+        parts = urlsplit(value.get_secret_value())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("not an address of the web: write it like https://host/path")
+    return value
+
+
+def _link(value: str) -> str:
+    if value:
+        _web_address(SecretStr(value))
+        rest = value.replace("{suite}", "").replace("{subject}", "").replace("{type}", "")
+        if "{" in rest or "}" in rest:
+            raise ValueError("only {suite}, {subject} and {type} are filled in: check the braces")
+    return value
 
 
 Duration = Annotated[int, BeforeValidator(_duration)]
@@ -93,6 +122,59 @@ class Reviews(_Part):
     per_hour: Annotated[int, Field(ge=0, le=100_000)] = 0
 
 
+class Examples(_Part):
+    """Requests that are kept with their features, for people to look at (docs/examples.md).
+
+    `per_day` is of event time, for each member; 0 keeps none. `omit` names features that are not kept, with
+    commas between them; in a file it may be a list.
+    """
+
+    per_day: Annotated[int, Field(ge=0, le=10_000)] = 128
+    omit: Annotated[str, BeforeValidator(_joined)] = ""
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """The names in `omit`."""
+        return frozenset(name.strip() for name in self.omit.split(",") if name.strip())
+
+
+class Backfill(_Part):
+    """A backfill makes way for the live hosts."""
+
+    #: records that the live hosts may be behind before it pauses; it goes on when that has halved
+    max_lag: Annotated[int, Field(ge=1)] = 20_000
+    check_every: Annotated[Duration, Field(ge=10)] = 1_000
+
+
+class Webhook(_Part):
+    """A receiver of alerts (docs/alerts.md). `types` are globs of event types."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    url: Annotated[SecretStr, AfterValidator(_web_address)]
+    secret: Annotated[SecretStr, Field(min_length=1)] | None = None
+    types: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = ["*"]
+    format: Literal["alertmanager", "slack"] = "alertmanager"
+
+
+def _different(webhooks: list[Webhook]) -> list[Webhook]:
+    for name, count in Counter(webhook.name for webhook in webhooks).items():
+        if count > 1:
+            raise ValueError(f"{count} of them have the name {name}: give each its own")
+    return webhooks
+
+
+class Alerts(_Part):
+    """Who is told of alerts, and how hard it is tried. Durations in ms."""
+
+    webhooks: Annotated[list[Webhook], AfterValidator(_different)] = []
+    #: where people look at it; {suite}, {subject} and {type} are filled in
+    link: Annotated[str, AfterValidator(_link)] = ""
+    timeout: Annotated[Duration, Field(ge=100, le=60_000)] = 10_000
+    #: the first wait after a failure, and the longest; each is twice the one before
+    retry_first: Annotated[Duration, Field(ge=10)] = 1_000
+    retry_longest: Annotated[Duration, Field(ge=10)] = 300_000
+
+
 class Web(_Part):
     """Where a process serves /metrics, /healthz and /readyz; port 0 takes a free one."""
 
@@ -112,6 +194,9 @@ class Settings(BaseSettings):
     host: Host = Host()
     limits: Limits = Limits()
     reviews: Reviews = Reviews()
+    examples: Examples = Examples()
+    backfill: Backfill = Backfill()
+    alerts: Alerts = Alerts()
     web: Web = Web()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -158,6 +243,10 @@ def load_settings(*, bootstrap_servers: str | None = None, redis_url: str | None
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"unknown setting {name}: check its spelling, or remove it") from None
         raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    except SettingsError as error:
+        found = re.search(r'field "(\w+)"', str(error))  # what came is not quoted: it may hold secrets
+        name = f"CHORUS_{found[1].upper()}__…" if found else "CHORUS_…"
+        raise ConfigError(f"a variable {name} does not hold the JSON that it should: check it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(
             f"the file that CHORUS_CONFIG names cannot be read: {error}", source=config

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +91,17 @@ class Policy(_Strict):
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
     floor: Annotated[float, Field(ge=0, le=1)] | None = None
     min_span: Duration = 7 * DAY
+    #: who may approve; nobody named: anybody
+    approvers: list[str] = []
+    #: event time for which a new live member is watched before it counts as promoted
+    bake: Duration = 3_600_000
+    #: event time after a fall back before the same member is recommended again, and after a roll-back before
+    #: anything else is deployed
+    cooldown: Duration = DAY
+    #: the share of requests that a baking member may fail on; the factor by which its vote rate may differ
+    #: from what it was in shadow
+    max_error_rate: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_rate_change: Annotated[float, Field(gt=1)] = 4.0
 
 
 class MemberSpec(_Strict):
@@ -117,6 +130,10 @@ class MemberSpec(_Strict):
         module, _, attribute = self.loader.partition(":")
         if not module or not attribute:
             raise ValueError(f"loader = {self.loader!r}: write it as 'package.module:Class'")
+        try:
+            json.dumps(self.params, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("params are kept as JSON: write dates, inf and nan as text") from None
         return self
 
     @property
@@ -176,6 +193,11 @@ class Suite(_Strict):
     def generation_ms(self) -> int:
         """ms of event time in one generation of records: a day, or a bucket where that is longer."""
         return DAY if DAY % self.bucket == 0 else self.bucket * -(-DAY // self.bucket)
+
+    def with_members(self, specs: Iterable[MemberSpec]) -> Suite:
+        """The same suite with other members; they are taken as they are."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(**{**fields, "member": list(specs)})
 
     @cached_property
     def members(self) -> dict[str, MemberSpec]:

@@ -116,8 +116,8 @@ def test_every_setting_is_explained() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    """The table has each metric that a host or an evaluator shows, and no other."""
-    for kind in ("host", "evaluator"):
+    """The table has each metric that a process shows, and no other."""
+    for kind in ("host", "backfill", "evaluator"):
         metrics = Metrics()
         getattr(metrics, kind)
         shown = {

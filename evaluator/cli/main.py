@@ -68,10 +68,16 @@ def _open(
 
 
 def _host(
-    stage: Any, suite_file: Path, members: list[str] | None, name: str, opened: tuple[Suite, Settings]
+    stage: Any,
+    suite_file: Path,
+    members: list[str] | None,
+    name: str,
+    opened: tuple[Suite, Settings],
+    share: tuple[int, int] = (0, 1),
 ) -> int:
     from members.host import HostService
     from members.loading import extend_path
+    from members.registry.log import RegistryLog
     from streams.app import run_worker
     from streams.metrics import Metrics
 
@@ -86,16 +92,31 @@ def _host(
                 f"{member} is a live member, which only the live host asks: check --member",
                 source=str(suite_file),
             )
-    if stage == "shadow" and not ids:
-        raise ConfigError("no member of it is a shadow, so there is nothing to run", source=str(suite_file))
     metrics = Metrics()
-    return run_worker(
-        name,
-        suite,
-        settings,
-        lambda: HostService(suite, settings, stage=stage, members=ids, name=name, metrics=metrics),
-        metrics=metrics,
-    )
+
+    def make() -> HostService:
+        registry = None if members else RegistryLog(settings.kafka, suite.name)
+        return HostService(
+            suite,
+            settings,
+            stage=stage,
+            members=ids,
+            name=name,
+            metrics=metrics,
+            registry=registry,
+            share=share,
+        )
+
+    return run_worker(name, suite, settings, make, metrics=metrics)
+
+
+def _share(text: str, named: list[str] | None) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise ConfigError(f"--share {text}: write it as 0/2 and 1/2 for the two of two shadow hosts")
+    if named and text != "0/1":
+        raise ConfigError("--share and --member exclude each other: name members, or take a share of all")
+    return int(number), int(of)
 
 
 @app.command(group=PROCESSES)
@@ -116,15 +137,19 @@ def shadow(
     *,
     suite: SuiteFile,
     member: Annotated[
-        list[str] | None, Parameter(name="--member", help="name@version; all by default.")
+        list[str] | None, Parameter(name="--member", help="name@version, and no other; all by default.")
     ] = None,
+    share: Annotated[
+        str, Parameter(help="Which part of the candidates: 0/2 and 1/2 are two halves.")
+    ] = "0/1",
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
     web_port: WebPort = None,
     name: Name = "shadow-host",
 ) -> int:
     """Run a shadow host: candidates that score the same requests, and never act."""
-    return _host("shadow", suite, member, name, _open(suite, bootstrap_servers, redis_url, web_port))
+    opened = _open(suite, bootstrap_servers, redis_url, web_port)
+    return _host("shadow", suite, member, name, opened, _share(share, member))
 
 
 @app.command(group=PROCESSES)
@@ -137,6 +162,7 @@ def evaluate(
     name: Name = "evaluator",
 ) -> int:
     """Run an evaluator: votes and labels from Kafka into the store. Any number may run at once."""
+    from evaluator.promotion.registrar import registry_log
     from evaluator.service import EvaluatorService
     from streams.app import run_worker
     from streams.metrics import Metrics
@@ -147,7 +173,9 @@ def evaluate(
         name,
         declared,
         settings,
-        lambda: EvaluatorService(declared, settings, name=name, metrics=metrics),
+        lambda: EvaluatorService(
+            declared, settings, name=name, metrics=metrics, registry=registry_log(declared, settings)
+        ),
         metrics=metrics,
     )
 
@@ -232,16 +260,42 @@ def what_if(
     json: Json = False,
 ) -> int:
     """What another suite would have done, from what is stored: exact, for any members, at once."""
-    from evaluator.cli.whatif import read_what_if, resolve, show
+    from evaluator.cli.whatif import read_what_if, show
 
     declared, settings = _open(suite, None, redis_url)
-    added, dropped = resolve(declared, add or []), resolve(declared, drop or [])
-    document = asyncio.run(read_what_if(declared, settings, added, dropped, window, view))
+    document = asyncio.run(read_what_if(declared, settings, add or [], drop or [], window, view))
     if json:
         print(jsonlib.dumps(document))
     else:
         show(document)
     return 0
+
+
+@app.command(group=LOOKING)
+def examples(
+    name: Annotated[str, Parameter(help="A member, with its version where there are several.")],
+    /,
+    *,
+    suite: SuiteFile,
+    redis_url: RedisUrl = None,
+    false: Annotated[bool, Parameter(negative="", help="Only what is labelled false.")] = False,
+    true: Annotated[bool, Parameter(negative="", help="Only what is labelled true.")] = False,
+    unlabelled: Annotated[bool, Parameter(negative="", help="Only what has no label.")] = False,
+    limit: Annotated[
+        int | None,
+        Parameter(help="How many at most; 20 by default, all with --jsonl.", validator=Number(gte=1)),
+    ] = None,
+    json: Json = False,
+    jsonl: Annotated[
+        str | None,
+        Parameter(help="A file, or - for standard output: one per line.", allow_leading_hyphen=True),
+    ] = None,
+) -> int:
+    """Show requests that only this member flagged, with their features: a sample."""
+    from evaluator.cli.examples import one_of, run
+
+    wanted = one_of(false, true, unlabelled)
+    return run(*_open(suite, None, redis_url), name, wanted, limit, as_json=json, jsonl=jsonl)
 
 
 @app.command(group=LOOKING)
@@ -297,6 +351,20 @@ def rebuild(
     if json:
         print(jsonlib.dumps({"event": "rebuilt", "positions": positions}))
     return 0
+
+
+app.command(
+    "evaluator.cli.alerts:alerts",
+    name="alerts",
+    group=LOOKING,
+    help="Show which alerts fire now, and the last events.",
+)
+app.command(  # imported when it is called
+    "evaluator.cli.backfill:backfill",
+    name="backfill",
+    group=KEEPING,
+    help="Let a shadow candidate score retained requests, as if it had been there.",
+)
 
 
 @topics_app.command

@@ -38,12 +38,14 @@ def resolve(suite: Suite, names: Sequence[str]) -> list[str]:
 async def read_what_if(
     suite: Suite, settings: Settings, add: Sequence[str], drop: Sequence[str], window: str | None, view: str
 ) -> dict[str, Any]:
-    """The document that --json prints. Raises ConfigError, Unavailable."""
+    """The document that --json prints; `add`, `drop`: ids, or names. Raises ConfigError, Unavailable."""
     client = redis_client(settings.redis)
     try:
         await ping_redis(client, settings.redis)
         history = History(client, suite.name)
         await history.refresh()
+        suite = history.current(suite)
+        add, drop = resolve(suite, add), resolve(suite, drop)
         status = status_of(suite, history, settings.host.leap)
     finally:
         await client.aclose()

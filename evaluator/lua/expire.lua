@@ -25,6 +25,15 @@ for _, name in ipairs(redis.call('SMEMBERS', prefix .. 'asked')) do
     redis.call('SREM', prefix .. 'asked', name)
   end
 end
+for _, name in ipairs(redis.call('HKEYS', prefix .. 'sampled')) do
+  if tonumber(name) < keep then
+    for _, member in ipairs(redis.call('SMEMBERS', prefix .. 's:' .. name)) do
+      redis.call('UNLINK', prefix .. 's:' .. name .. ':' .. member)
+    end
+    redis.call('UNLINK', prefix .. 's:' .. name, prefix .. 'f:' .. name)
+    redis.call('HDEL', prefix .. 'sampled', name)
+  end
+end
 for _, bucket in ipairs(redis.call('HKEYS', prefix .. 'versions')) do
   if tonumber(bucket) < keep * generation_ms then
     redis.call('UNLINK', prefix .. 'b:' .. bucket)

@@ -147,9 +147,16 @@ def test_a_live_member_in_a_shadow_host(suite):
     one_sentence(done, 2, "steep@1 is a live member")
 
 
-def test_no_shadow_at_all(suite):
-    """A shadow host with nothing to run says so instead of idling."""
-    one_sentence(chorus("shadow", "--suite", suite), 2, "no member of it is a shadow")
+@pytest.mark.parametrize("share", ["2", "2/2", "-1/2", "a/b", "0/0"])
+def test_no_such_share(suite, share):
+    """A share that is none is told; one of named members makes no sense."""
+    one_sentence(chorus("shadow", "--suite", suite, f"--share={share}"), 2, "write it as 0/2")
+
+
+def test_a_share_of_named_members(suite):
+    """Members that are named are not shared out."""
+    done = chorus("shadow", "--suite", suite, "--member", "steep@1", "--share", "0/2")
+    one_sentence(done, 2, "exclude each other")
 
 
 def test_topics_can_be_made_twice(suite, broker):

@@ -102,8 +102,7 @@ class World:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for host in self.hosts:
-            await host.stop()
+        await asyncio.gather(*(host.stop() for host in self.hosts))
         await self.producer.stop()
 
     async def send(self, n: int, partition: int | None = None, value: bytes | None = None) -> None:

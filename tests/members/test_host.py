@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from members.host import group_of
+from members.ownership import group_of
 from streams.records import ABSTAINED, FAILED
 from streams.suite import parse_suite
 from tests.members.conftest import Place

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from members.errors import LoadError
-from members.loading import extend_path, load_member
-from tests.members.panels import spec
+from members.check import check_member
+from members.errors import LoadError, VoteError
+from members.loading import Thresholded, extend_path, load_member
+from tests.members.panels import FEATURES, batch, spec
 
 
 def test_modules_beside_the_suite_file_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +81,56 @@ def test_a_module_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "bad_module", raising=False)
     with pytest.raises(LoadError, match="bad_module"):
         load_member(spec("m", "bad_module:M"))
+
+
+class Scored:
+    """Its score is what it was given, and it does not vote."""
+
+    needs = ("wind",)
+    closed = False
+
+    def __init__(self, scores: Any) -> None:
+        self.scores = scores
+
+    def score(self, batch: Any) -> Any:
+        return self.scores
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def thresholded(scores: Any, loader: str = "tests.members.test_loading:Scored") -> Any:
+    params = {"scores": scores} if "Scored" in loader else {}
+    return load_member(spec("m", loader, **params).model_copy(update={"threshold": 0.5}))
+
+
+def test_a_threshold_makes_votes_of_scores() -> None:
+    """A score at the threshold is a True vote, one that is missing abstains; all else is the member's own."""
+    member = thresholded([0.4, 0.5, None, 0.9])
+    votes = member.vote(batch([1.0] * 4))
+    assert votes.true.tolist() == [False, True, False, True]
+    assert votes.abstain.tolist() == [False, False, True, False]
+    assert list(member.needs) == ["wind"]
+    member.close()
+    assert member._member.closed
+    assert check_member(Thresholded(ByWind(), 0.5), FEATURES) == []
+
+
+class ByWind:
+    def score(self, batch: Any) -> Any:
+        return batch["wind"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"), [([0.1], "shape"), (["a"] * 4, "no numbers"), ([[1], 2], "numbers")]
+)
+def test_scores_that_are_none(scores: Any, says: str) -> None:
+    """Anything but one number for each request is an error of the member."""
+    with pytest.raises(VoteError, match=says):
+        thresholded(scores).vote(batch([1.0] * 4))
+
+
+def test_a_threshold_without_scores() -> None:
+    """A member that has no score(batch) is refused with what to do."""
+    with pytest.raises(LoadError, match=r"no method score\(batch\), which `threshold` needs"):
+        thresholded(None, "Above")

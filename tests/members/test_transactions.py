@@ -150,7 +150,7 @@ def test_a_fenced_host_that_still_has_the_partition(kafka: Broker) -> None:
                     await rival.sender.one(world.topics.decisions, 0, b"a", b"zombie", lambda: True)
             assert rival.lost
             await until(lambda: again == [rival])
-            await others.close()
+            await others.stop()
             assert not host.crashed
             check_decisions(world, await world.decisions(), await world.votes())
             await check_offsets(world)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from streams.errors import ConfigError
@@ -96,3 +98,52 @@ def test_secrets_are_masked(monkeypatch):
     monkeypatch.setenv("CHORUS_REDIS_URL", "redis://:hush-2@h/0")
     settings = load_settings()
     assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+HOOK = {"name": "pager", "url": "https://host/hush-1", "secret": "hush-2"}
+
+
+def test_receivers_come_as_json_or_from_the_file(monkeypatch, tmp_path):
+    """Their addresses and secrets are masked; types and format have defaults."""
+    file = tmp_path / "chorus.toml"
+    file.write_text('[[alerts.webhooks]]\nname = "a"\nurl = "http://h:8080/x"\nformat = "slack"\n')
+    monkeypatch.setenv("CHORUS_CONFIG", str(file))
+    (hook,) = load_settings().alerts.webhooks
+    assert (hook.name, hook.types, hook.format, hook.secret) == ("a", ["*"], "slack", None)
+    monkeypatch.setenv("CHORUS_ALERTS__WEBHOOKS", json.dumps([HOOK]))
+    settings = load_settings()
+    assert settings.alerts.webhooks[0].url.get_secret_value() == "https://host/hush-1"
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "said"),
+    [
+        ([{**HOOK, "url": "ftp://host/hush"}], "WEBHOOKS__0__URL: not an address of the web"),
+        ([{**HOOK, "url": "https://"}], "WEBHOOKS__0__URL: not an address of the web"),
+        ([{**HOOK, "url": "https://h:99999"}], "WEBHOOKS__0__URL: not an address of the web"),
+        ([HOOK, HOOK], "2 of them have the name pager: give each its own"),
+        ([{**HOOK, "name": "Pager 1"}], "WEBHOOKS__0__NAME: "),
+        ([{**HOOK, "secret": ""}], "WEBHOOKS__0__SECRET: "),
+        ([{**HOOK, "types": []}], "WEBHOOKS__0__TYPES: "),
+        ([{**HOOK, "format": "pigeon"}], "WEBHOOKS__0__FORMAT: "),
+        ([{**HOOK, "token": "hush"}], "unknown setting CHORUS_ALERTS__WEBHOOKS__0__TOKEN"),
+        ("{", "CHORUS_ALERTS__… does not hold the JSON that it should"),
+    ],
+)
+def test_receivers_that_cannot_be_used(monkeypatch, hooks, said):
+    """One sentence that names the key, and nothing of an address or a secret."""
+    text = hooks if isinstance(hooks, str) else json.dumps(hooks)
+    monkeypatch.setenv("CHORUS_ALERTS__WEBHOOKS", text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("link", ["nowhere", "https://h/{member}", "https://h/{suite"])
+def test_links_that_cannot_be_used(monkeypatch, link):
+    """An address of the web, with braces around what is filled in only."""
+    monkeypatch.setenv("CHORUS_ALERTS__LINK", link)
+    with pytest.raises(ConfigError, match="CHORUS_ALERTS__LINK: "):
+        load_settings()

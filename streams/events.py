@@ -1,4 +1,4 @@
-"""The envelope of what evaluators send to people and programs: a CloudEvent in JSON."""
+"""The envelope of what evaluators and hosts send to people and programs: a CloudEvent in JSON."""
 
 from __future__ import annotations
 

@@ -1,0 +1,59 @@
+"""The topic `alerts`, from here to there: for what was told before, and for people who look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from evaluator.alerting.alert import Alert, decode_alert
+from streams.connect import check_topics, make_consumer, no_broker
+from streams.errors import BadRecord, Unavailable
+from streams.settings import Kafka
+from streams.topics import Topics
+
+_QUIET = 5.0  # s without anything new after which nothing more can be there (a log may end in markers)
+
+
+async def read_range(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> list[Any]:
+    """The records at offsets [begin, end), as far as they are there. Moves the consumer's position."""
+    found: list[Any] = []
+    if begin >= end:
+        return found
+    consumer.seek(tp, begin)
+    consumer.resume(tp)
+    last = time.monotonic()
+    while time.monotonic() - last < _QUIET:
+        for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, []):
+            last = time.monotonic()
+            if record.offset < end:
+                found.append(record)
+            if record.offset >= end - 1:
+                return found
+    return found
+
+
+async def read_alerts(kafka: Kafka, suite: str) -> list[Alert]:
+    """Every alert that the topic holds, oldest first; what cannot be read is left out. Raises Unavailable."""
+    consumer = make_consumer(kafka)
+    tp = TopicPartition(Topics(suite).alerts, 0)
+    try:
+        await consumer.start()
+        await check_topics(consumer, [tp.topic])
+        consumer.assign([tp])
+        begin = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        records = await read_range(consumer, tp, begin, end)
+    except KafkaError:
+        raise Unavailable(no_broker(kafka)) from None
+    finally:
+        await consumer.stop()
+    found = []
+    for record in records:
+        try:
+            found.append(decode_alert(record, suite))
+        except BadRecord:
+            continue
+    return found

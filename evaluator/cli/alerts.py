@@ -1,0 +1,96 @@
+"""`chorus alerts`: what is firing now, and what happened last, from the topic `alerts` itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+if TYPE_CHECKING:
+    from evaluator.alerting.alert import Alert
+
+SCHEMA = 1
+
+
+def alerts(
+    *,
+    suite: Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")],
+    bootstrap_servers: Annotated[
+        str | None,
+        Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
+    ] = None,
+    last: Annotated[
+        int, Parameter(help="How many of the last events to show.", validator=Number(gte=0))
+    ] = 10,
+    json: Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")] = False,
+) -> int:
+    """Show which alerts fire now, and the last events."""
+    from evaluator.alerting.reading import read_alerts
+    from streams.app import set_up_logging
+    from streams.settings import load_settings
+    from streams.suite import load_suite
+
+    settings, name = load_settings(bootstrap_servers=bootstrap_servers), load_suite(suite).name
+    set_up_logging(settings.log_level)
+    document = alerts_document(name, asyncio.run(read_alerts(settings.kafka, name)), last)
+    if json:
+        print(jsonlib.dumps(document))
+        return 0
+    from rich.console import Console
+
+    Console().print(*_tables(document), sep="\n")
+    return 0
+
+
+def alerts_document(suite: str, found: Iterable[Alert], last: int) -> dict[str, Any]:
+    """What `--json` prints: `firing`, the longest first, and `events`, oldest first."""
+    from evaluator.alerting.conditions import still_firing
+
+    found = list(found)
+    unique = list({alert.id: alert for alert in found}.values())
+    return {
+        "schema": SCHEMA,
+        "suite": suite,
+        "firing": [{**_row(alert), "since": since} for alert, since in still_firing(found)],
+        "events": [_row(alert) for alert in unique[max(0, len(unique) - last) :]],
+    }
+
+
+def _row(alert: Alert) -> dict[str, Any]:
+    from evaluator.alerting.wording import description, severity, summary
+
+    return {
+        "id": alert.id,
+        "type": alert.type,
+        "subject": alert.subject,
+        "status": None if alert.notice else alert.status,
+        "severity": severity(alert),
+        "time": alert.time,
+        "summary": summary(alert),
+        "description": description(alert),
+        "fingerprint": alert.fingerprint,
+    }
+
+
+def _tables(document: dict[str, Any]) -> list[Any]:
+    from rich.table import Table
+    from rich.text import Text
+
+    firing, events = document["firing"], document["events"]
+    now = Table(title=f"{document['suite']}: firing", title_justify="left")
+    for name in ("since", "severity", "what", "why"):
+        now.add_column(name)
+    for row in firing:
+        now.add_row(*(Text(row[name]) for name in ("since", "severity", "summary", "description")))
+    past = Table(title="last events", title_justify="left")
+    for name in ("time", "status", "severity", "what"):
+        past.add_column(name)
+    for row in reversed(events):
+        past.add_row(*(Text(row[name] or "") for name in ("time", "status", "severity", "summary")))
+    nothing = Text(f"{document['suite']}: nothing is firing")
+    return [now if firing else nothing, *([past] if events else [])]

@@ -1,0 +1,70 @@
+"""When the labels themselves are the trouble: they have stopped, or come too late to count. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evaluator.announce import Announced
+from streams.events import cloud_event
+from streams.times import format_duration
+
+STARVED, LATE = "chorus.labels.starved", "chorus.labels.late"
+#: Blocks of event time without labels after which they count as starved.
+_BLOCKS = 2
+
+
+def label_alarms(
+    status: Mapping[str, Any], before: Mapping[str, Announced], block: int, first: int | None
+) -> Iterator[tuple[str, Announced, dict[str, Any]]]:
+    """(key, what is announced, the CloudEvent) for what began or ended.
+
+    status: the status document; before: what was announced, by key; block: ms; first: start (ms) of the first
+    bucket, for a suite that never had a label. Of labels that came too late the count that was last told is
+    kept as `since`.
+    """
+    watermark, through = status["watermark"], status["labels_through"]
+    if watermark is None:
+        return
+    known = through if through is not None else first
+    if known is not None:
+        behind = watermark - known
+        why = (
+            f"event time is {format_duration(behind - behind % 60_000)} ahead of the labels"
+            if behind > 0
+            else ""
+        )
+        yield from _change(
+            status, before, "labels|starved", STARVED, behind > _BLOCKS * block, known, watermark,
+            {"why": why or "labels come", "watermark": watermark, "labels_through": through},
+        )  # fmt: skip
+    late, told = status["counters"]["late"], before.get("labels|late")
+    grew = late > ((told.since or 0) if told else 0)
+    if not grew and (told is None or watermark - told.at < block):
+        return  # what was told stands for a block
+    why = f"{late} votes and labels came after their time had been dropped: keep it longer with `retention`"
+    yield from _change(
+        status, before, "labels|late", LATE, grew, late, watermark, {"why": why, "late": late}
+    )  # fmt: skip
+
+
+def _change(
+    status: Mapping[str, Any],
+    before: Mapping[str, Announced],
+    key: str,
+    kind: str,
+    holds: bool,
+    since: int,
+    watermark: int,
+    data: dict[str, Any],
+) -> Iterator[tuple[str, Announced, dict[str, Any]]]:
+    old = before.get(key)
+    condition = kind.rpartition(".")[2] if holds else "none"
+    if old is None and not holds:
+        return
+    if old is not None and old.condition == condition:
+        return
+    state, suite = "firing" if holds else "resolved", status["suite"]
+    name = f"{suite}|{kind}|{state}|{since}|{watermark if not holds else ''}"
+    event = cloud_event(suite, kind, suite, name=name, time=watermark, data={"status": state, **data})
+    yield key, Announced(condition, since, watermark), event

@@ -1,0 +1,142 @@
+"""Whoever holds the slot writes the next steps into the registry: the thin edge around `steps.next_step`."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from evaluator.history import History
+from evaluator.promotion.guardrails import CYCLES, answering_since, baked, breach
+from evaluator.promotion.slot import hold, release
+from evaluator.promotion.steps import View, next_step
+from members.registry.lifecycle import Registry
+from members.registry.log import Conflict, RegistryLog
+from streams.connect import RedisClient
+from streams.suite import DAY, Suite
+
+log = logging.getLogger("chorus.promotion")
+
+#: Events that one look may write: more wait for the next one.
+_AT_ONCE = 200
+
+
+class Deployer:
+    """Acts for one evaluator. `leads` says whether it had the slot when it last looked."""
+
+    def __init__(self, declared: Suite, registry: RegistryLog, client: RedisClient, name: str) -> None:
+        self._declared, self._log, self._client = declared, registry, client
+        self._holder = f"{name}-{uuid.uuid4().hex[:8]}"
+        self.leads = False
+        #: the deployment whose revision was first seen in votes, and the watermark then
+        self._seen: tuple[str, int] = ("", 0)
+
+    async def act(self, status: Mapping[str, Any], history: History) -> None:
+        """Write what is due. Raises Unavailable.
+
+        status: judged from `history`; it counts only where that knew the same live members as there are.
+        """
+        registry = await self._log.refresh()
+        token = await self._hold(registry)
+        if token is None:
+            return
+        view, watermark, judged = self._blind(registry, token), status["watermark"], history.registry
+        same = judged is not None and (judged.revision, judged.live) == (registry.revision, registry.live)
+        if same and watermark is not None:
+            answering, trouble = self._watch(registry, history, watermark)
+            view = replace(
+                view,
+                watermark=watermark,
+                labels_through=status["labels_through"],
+                verdicts=_verdicts(status),
+                gains=gains(status),
+                answering=answering,
+                breach=trouble,
+            )
+        await self._write(view)
+
+    async def tend(self) -> None:
+        """Keep the slot while this evaluator computes or waits; act on what hosts say. Raises Unavailable."""
+        if self.leads and (token := await self._hold(self._log.registry)) is not None:
+            await self._write(self._blind(self._log.registry, token))
+
+    def _blind(self, registry: Registry, token: int) -> View:
+        """What is known without any evidence."""
+        now = time.time_ns() // 1_000_000
+        return View(registry, self._declared.policy, None, None, now, token)
+
+    async def _write(self, view: View) -> None:
+        registry = view.registry
+        for _ in range(_AT_ONCE):
+            event = next_step(view)
+            if event is None:
+                return
+            try:
+                after = await self._log.append(event)
+            except Conflict as conflict:
+                log.info("%s of %s was not written: %s", event.kind, event.member, conflict)
+                return
+            log.warning("%s: %s (%s)", event.member, event.kind.replace("_", " "), event.why)
+            if after.revision != registry.revision:
+                return  # the evidence is about another suite now
+            view = replace(view, registry=after)
+
+    async def stop(self) -> None:
+        """Let another evaluator have it at once. Raises Unavailable."""
+        if self.leads:
+            await release(self._client, self._declared.name, self._holder)
+
+    async def _hold(self, registry: Registry) -> int | None:
+        token = await hold(self._client, self._declared.name, self._holder, registry.token)
+        self.leads = token is not None
+        return token
+
+    def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
+        """Event time since which requests are answered with the baking member, and what is wrong with it."""
+        deployment, policy = registry.deployment, self._declared.policy
+        if deployment is None or deployment.revision is None:
+            return None, None
+        swapped = deployment.swapped or 0
+        start = swapped - swapped % self._declared.bucket
+        cells = history.cells([*registry.live, *registry.shadow], start - CYCLES * policy.block)
+        since = answering_since(cells, deployment.revision, start)
+        if history.revision >= deployment.revision:
+            # Where nobody flags anything, votes say that the revision answers, but not since when.
+            if self._seen[0] != deployment.id:
+                self._seen = (deployment.id, watermark)
+            since = min(since or watermark, self._seen[1])
+        if since is None:
+            return None, None
+        found = baked(
+            cells, deployment.member, registry.live, since, cycle=policy.block, replaced=deployment.replaces
+        )
+        return max(since, swapped), breach(found, policy)
+
+
+def _verdicts(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    members = status["windows"][0]["members"] if status["windows"] else []
+    return {member["id"]: member["verdict"] for member in members if member["verdict"]}
+
+
+def gains(status: Mapping[str, Any]) -> dict[str, float | None]:
+    """Per member the positives a day that it alone catches, from the longest matured window.
+
+    Its unique requests a day, over what it has covered, times its unique precision; None where no label says.
+    """
+    matured = [window for window in status["windows"] if window["view"] == "matured" and window["end"]]
+    if not matured:
+        return {}
+    longest = max(matured, key=lambda window: int(window["end"] - window["start"]))
+    out: dict[str, float | None] = {}
+    for member in longest["members"]:
+        verdict = member["verdict"] or {}
+        precision = verdict.get("unique_precision")
+        if precision is None:
+            precision = member["unique"]["precision"]
+        days = sum(end - start for start, end in member["covered"]) / DAY
+        n = member["unique"]["n"]
+        out[member["id"]] = None if precision is None or n is None or not days else n * precision / days
+    return out

@@ -1,0 +1,303 @@
+"""The live host's roster: the live members of the registry, changed between two batches.
+
+A member that is deployed is tried in a process of its own, loaded beside those that vote, warmed on recent
+requests, and reported `ready` or `refused`. When the registry says that it is swapped in, the next positions
+that are handed out belong to the new crew, whose revision and first positions are reported as `serving`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from members.crew import Crew
+from members.errors import LoadError
+from members.following import Following
+from members.ownership import Owned
+from members.panel import Panel, Seat
+from members.registry.lifecycle import Deployment
+from members.registry.log import RegistryLog
+from members.swapping import serves_from, unlike
+from members.trial import TOLERATED, TRIAL_AT_MOST, try_member
+from streams.batch import Batch
+from streams.suite import FeatureType, MemberSpec, Suite
+
+log = logging.getLogger("chorus")
+
+#: Seconds that a batch waits for the report of where its crew begins, before it goes on without.
+_ANNOUNCED_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A member that is loaded and does not vote yet; or why it could not be loaded."""
+
+    seat: Seat | None
+    refused: str = ""
+
+
+class LiveRoster(Following):
+    """Who is live, by the registry. A Roster.
+
+    recent: a few requests that the host has decoded last. trial: seconds that trying a member may take.
+    """
+
+    def __init__(
+        self,
+        registry: RegistryLog,
+        panel: Panel,
+        *,
+        recent: Callable[[], Batch | None],
+        trial: float = TRIAL_AT_MOST,
+        **host: Any,
+    ) -> None:
+        super().__init__(registry, panel, **host)
+        self.crew = Crew((), 0, panel.vote)
+        self._recent, self._trial = recent, trial
+        self._features: Mapping[str, FeatureType] = {}
+        self._preparing: dict[str, asyncio.Task[Prepared]] = {}
+        self._attempts: dict[str, str] = {}  # whom they are prepared for: member → deployment
+        self._spare: dict[str, Seat] = {}  # displaced, and kept warm while the deployment may be rolled back
+        self._suspended: dict[str, str] = {}
+        self._ready: set[str] = set()  # ids of deployments of which that was told
+        self._refused: set[str] = set()
+        self._unsaid: dict[tuple[int, int], int] = {}  # (revision, partition) → where it begins
+        self._said = asyncio.Event()
+        self._waived: set[tuple[int, int]] = set()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.crew.ids
+
+    async def open(self, declared: Suite) -> Suite:
+        """Load the live members; one that is still baking only after it has been tried again."""
+        suite = await self._read(declared)
+        self._features = suite.features
+        revision = self.registry.revision
+        baking = self._baking()
+        refused = await self._tried(self._spec(baking.member)) if baking is not None else ""
+        if baking is not None and baking.revision is not None and refused:
+            self._refuse(baking, refused)
+            revision = baking.revision - 1
+        ids = self.registry.lives[revision]
+        self.panel.enlist(self._spec(name) for name in ids)
+        await self.panel.load()
+        self._take(ids, revision)
+        return suite
+
+    def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:
+        return self.crew, None
+
+    def enter(self, owned: Owned) -> None:
+        """Say where this host's revision begins, unless that is known."""
+        revision, partition = self.crew.revision, owned.partition
+        first = serves_from(owned.replay, owned.position, revision)
+        known = self.registry.servings.get(revision, {}).get(partition)
+        if known is None or first < known:
+            self._unsaid[revision, partition] = first
+
+    def on_event(self, kind: str, member: str, detail: str) -> None:
+        """Hear what the panel tells of its members."""
+        if kind == "suspended":
+            self._suspended[member] = detail
+        elif kind == "resumed":
+            self._suspended.pop(member, None)
+
+    def step(self) -> None:
+        registry, deployment = self.registry, self.registry.deployment
+        wanted = set(registry.live)
+        if deployment is not None and deployment.revision is None:
+            wanted.add(deployment.member)
+            if deployment.member not in self.crew.ids and self._started(deployment.member, deployment):
+                self._tell(deployment, self._preparing[deployment.member].result())
+        for name in list(self._preparing):
+            if name not in wanted:
+                self._drop(name)
+        self._let_go([self._spare.pop(name) for name in list(self._spare) if not self._may_return(name)])
+        if registry.revision != self.crew.revision:
+            self._change()
+        self._watch_baking()
+
+    # -- preparing
+
+    def _spec(self, name: str) -> MemberSpec:
+        return self.registry.entries[name].spec
+
+    def _started(self, name: str, deployment: Deployment | None = None) -> bool:
+        """Whether a member has been prepared (well or not); begins with it where nobody has."""
+        if deployment is not None and name in self._preparing and self._attempts.get(name) != deployment.id:
+            self._drop(name)  # what went wrong with an earlier deployment may have been mended
+        if name not in self._preparing:
+            if deployment is not None:
+                log.info("member %s is being deployed: trying it beside those that answer", name)
+                self._attempts[name] = deployment.id
+            self._preparing[name] = asyncio.create_task(self._prepare(self._spec(name)))
+        return self._preparing[name].done()
+
+    async def _tried(self, spec: MemberSpec) -> str:
+        """Why a member fails in a process of its own; empty where it does not."""
+        try:
+            found = await try_member(spec, self._features, limit=self._trial)
+        except OSError as error:
+            return f"{spec.id}: no process could be started to try it in: {error}"
+        for each in found:
+            if each.code in TOLERATED:
+                log.warning("member %s breaks the contract: %s", spec.id, each)
+        return next((str(each) for each in found if each.code not in TOLERATED), "")
+
+    async def _prepare(self, spec: MemberSpec) -> Prepared:
+        if refused := await self._tried(spec):
+            return Prepared(None, refused)
+        try:
+            seat = await self.panel.prepare(spec)
+        except LoadError as error:
+            return Prepared(None, str(error))
+        batch = self._recent()
+        problem = await self.panel.warm(seat, batch) if batch is not None else None
+        if problem is not None:
+            await self.panel.dismiss([seat])
+            return Prepared(None, problem)
+        return Prepared(seat)
+
+    def _tell(self, deployment: Deployment, prepared: Prepared) -> None:
+        """Report once how a deployment's preparation went."""
+        if prepared.seat is None:
+            self._refuse(deployment, prepared.refused)
+        elif deployment.id not in self._ready:
+            self._ready.add(deployment.id)
+            why = "loaded, warmed and checked"
+            log.info("member %s is ready: %s", deployment.member, why)
+            self._reports.append(self._report("ready", deployment.member, why, deployment=deployment.id))
+
+    def _refuse(self, deployment: Deployment, why: str) -> None:
+        if deployment.id not in self._refused:
+            self._refused.add(deployment.id)
+            log.warning("member %s is refused: %s", deployment.member, why)
+            sentence = " ".join(why.split())[:1000]
+            self._reports.append(
+                self._report("refused", deployment.member, sentence, deployment=deployment.id)
+            )
+
+    def _drop(self, name: str) -> None:
+        """Forget what was prepared, now or when it is ready, and close it."""
+
+        def done(task: asyncio.Task[Prepared]) -> None:
+            if not task.cancelled() and (seat := task.result().seat) is not None:
+                self._let_go([seat])
+
+        self._attempts.pop(name, None)
+
+        task = self._preparing.pop(name)
+        task.cancel()
+        task.add_done_callback(done)
+
+    # -- swapping
+
+    def _change(self) -> None:
+        """Swap as soon as everybody whom the registry's revision names is there."""
+        registry = self.registry
+        ids, baking = registry.lives[registry.revision], self._baking()
+        new = [name for name in ids if name not in self.crew.ids and name not in self._spare]
+        started = [self._started(name) for name in new]
+        if not all(started):
+            return
+        prepared = {name: self._preparing[name].result() for name in new}
+        for name, each in prepared.items():
+            if each.seat is None and baking is not None and name == baking.member:
+                self._refuse(baking, each.refused)
+                return
+        for name, each in prepared.items():
+            seat = each.seat or self.panel.suspended(self._spec(name), each.refused)
+            self._preparing.pop(name)
+            self.panel.seat(seat)
+        for name in [name for name in ids if name in self._spare]:
+            self.panel.seat(self._spare.pop(name))
+        self._take(ids, registry.revision)
+
+    def _take(self, ids: tuple[str, ...], revision: int) -> None:
+        """The swap: what is handed out from here on is the new crew's."""
+        gone = [name for name in self.crew.ids if name not in ids]
+        new = [name for name in ids if name not in self.crew.ids]
+        if self.crew.revision:
+            log.info("revision %d answers: %s", revision, unlike(ids, self.crew.ids) or "the same members")
+        view = self.panel.view(ids)
+        for name, seat in zip(ids, view.seats, strict=True):
+            if name in new:
+                seat.pace.clear()
+        self.crew = Crew(ids, revision, view.vote, lambda p: self._announced(revision, p))
+        for partition, owned in self._owned.items():
+            self._unsaid[revision, partition] = owned.position
+        out = {name: each for name in gone if (each := self.panel.unseat(name)) is not None}
+        self._spare |= {name: seat for name, seat in out.items() if self._may_return(name)}
+        self._let_go([seat for name, seat in out.items() if name not in self._spare])
+        for name in gone:
+            self._suspended.pop(name, None)
+        self._look_again()
+
+    def _may_return(self, name: str) -> bool:
+        entry = self.registry.entries.get(name)
+        return entry is not None and (entry.state == "displaced" or name in self.registry.live)
+
+    def _baking(self) -> Deployment | None:
+        """The deployment whose member is in the OR by the registry, and may still be rolled back."""
+        deployment = self.registry.deployment
+        if deployment is None or deployment.revision is None:
+            return None
+        return deployment if deployment.member in self.registry.live else None
+
+    def _watch_baking(self) -> None:
+        """Refuse a member that is suspended, or slower than its budget, while it bakes."""
+        baking = self._baking()
+        if baking is None or baking.member not in self.crew.ids:
+            return
+        if detail := self._suspended.get(baking.member):
+            self._refuse(baking, f"suspended while baking: {detail}")
+            return
+        (seat,) = self.panel.view([baking.member]).seats
+        usual = seat.usual()
+        if usual is not None and usual > seat.spec.budget_ms:
+            self._refuse(
+                baking,
+                f"slow while baking: {usual:.1f} ms for 256 requests, where {seat.spec.budget_ms:g} ms are "
+                "allowed",
+            )
+
+    # -- what is said of it
+
+    async def _send(self) -> None:
+        await super()._send()
+        while self._unsaid:
+            revision = min(revision for revision, _ in self._unsaid)
+            places = {p: at for (r, p), at in self._unsaid.items() if r == revision}
+            why = f"answers as revision {revision}"
+            self._reports.append(self._report("serving", "", why, revision=revision, positions=places))
+            await super()._send()
+            for partition, at in places.items():
+                if self._unsaid.get((revision, partition)) == at:
+                    del self._unsaid[revision, partition]
+            self._said.set()
+            self._said = asyncio.Event()
+
+    async def _announced(self, revision: int, partition: int) -> None:
+        """Wait until it is on record where a revision begins: a successor that did not know would say a later
+        offset, and what lies between would be missing in the history of a member that went out."""
+        place = revision, partition
+        try:
+            async with asyncio.timeout(_ANNOUNCED_WITHIN):
+                while place in self._unsaid and place not in self._waived:
+                    await self._said.wait()
+        except TimeoutError:
+            self._waived.add(place)  # the answers matter more
+
+    async def close(self) -> None:
+        tasks = list(self._preparing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        seats = [task.result().seat for task in tasks if not task.cancelled() and not task.exception()]
+        seats += list(self._spare.values())
+        await self.panel.dismiss([seat for seat in seats if seat is not None])
+        await super().close()

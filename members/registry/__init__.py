@@ -1,0 +1,1 @@
+"""The registry: which members there are, in which state, and who changed that, when and why."""

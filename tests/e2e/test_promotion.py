@@ -1,0 +1,241 @@
+"""From shadow to live on real processes, one member at a time, while they are killed at every step."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from evaluator.history import History
+from evaluator.keys import slot_keys
+from members.registry.lifecycle import Registry, draft
+from members.registry.log import RegistryLog
+from streams.connect import redis_client
+from streams.errors import Unavailable
+from streams.settings import Kafka, Redis
+from tests.e2e.clients import read_topic
+from tests.e2e.drive import CHORUS, Up, environment
+from tests.e2e.parade import Parade, fires, write_suite
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+MEMBERS = ("base@1", "first@1", "twin@1", "second@1", "brittle@1", "bad@1")
+#: The first time that the registry shows this of this member → the kind of process that is killed there.
+KILLS = {
+    ("first@1", "recommended"): "evaluator",
+    ("first@1", "approved"): "evaluator",
+    ("first@1", "deploying"): "live-host",
+    ("first@1", "ready"): "evaluator",
+    ("first@1", "swapped"): "live-host",
+    ("first@1", "promoted"): "evaluator",
+    ("twin@1", "superseded"): "shadow-host",
+    ("second@1", "deploying"): "evaluator",
+    ("second@1", "swapped"): "evaluator",
+    ("second@1", "promoted"): "live-host",
+    ("brittle@1", "swapped"): "shadow-host",
+    ("brittle@1", "refused"): "evaluator",
+}
+
+
+def kafka_of(up: Up, broker: Any) -> Kafka:
+    patience = 1000 if broker.name == "embedded" else 0
+    return Kafka(bootstrap_servers=up.bootstrap, session_timeout=4000, fetch_max_wait=50, patience=patience)
+
+
+async def chorus(up: Up, *arguments: str) -> str:
+    """One `chorus` command that must succeed."""
+    servers = ["--bootstrap-servers", up.bootstrap] if arguments[0] != "status" else []
+    command = [CHORUS, *arguments, "--suite", str(up.suite.path), *servers]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment(), capture_output=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return str(done.stdout.decode())
+
+
+class Watcher:
+    """Follows the registry, kills where the plan says so, and samples the status meanwhile."""
+
+    def __init__(self, up: Up, log: RegistryLog) -> None:
+        self.up, self.log = up, log
+        self.redis = redis_client(Redis(url=SecretStr(up.redis_url)))
+        self.seen: set[tuple[str, str]] = set()
+        self.marks: dict[str, list[int]] = defaultdict(list)
+        self.killed: list[tuple[str, str]] = []
+
+    @property
+    def registry(self) -> Registry:
+        return self.log.registry
+
+    async def follow(self) -> None:
+        at = 0
+        while True:
+            await self.log.poll(100)
+            while at < len(self.log.recorded):
+                event, ignored = self.log.recorded[at].event, self.log.recorded[at].ignored
+                at += 1
+                place = (event.member, event.kind)
+                if ignored is None and place not in self.seen:
+                    self.seen.add(place)
+                    if kind := KILLS.get(place):
+                        await asyncio.to_thread(self.up.kill, await self.doing(kind))
+                        self.killed.append(place)
+
+    async def doing(self, kind: str) -> str:
+        """The process of that kind that does the work: of evaluators the one that holds the slot."""
+        names = self.up.names(kind)
+        if kind == "evaluator":
+            holder = await self.redis.hget(slot_keys(self.up.suite.name)[0], "holder")
+            held = [name for name in names if holder and holder.decode().startswith(name)]
+            return (held or names)[0]
+        return names[0]
+
+    async def sample(self) -> None:
+        """How far evaluation has come, by what is going on in the registry meanwhile."""
+        history = History(self.redis, self.up.suite.name)
+        while True:
+            with suppress(Unavailable):
+                await history.refresh(buckets=False)
+                mark, deployment = history.watermark("base@1"), self.registry.deployment
+                if mark is not None:
+                    self.marks[deployment.id if deployment else ""].append(mark)
+            await asyncio.sleep(0.1)
+
+    async def until(self, condition: Callable[[Registry], Any], why: str, seconds: float = 150.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition(self.registry):
+            states = {name: entry.state for name, entry in self.registry.entries.items()}
+            assert time.monotonic() < deadline, f"{why}: {states}"
+            await asyncio.sleep(0.1)
+
+
+def state(name: str) -> Callable[[Registry], str]:
+    return lambda registry: registry.entries[name].state
+
+
+def test_two_good_ones_a_twin_a_bad_one_and_one_that_breaks(tmp_path, broker):
+    """Both good ones go live one after the other under constant traffic, whatever is killed meanwhile."""
+    arguments = ["--evaluators", "2", "--shadow-hosts", "2"]
+    if broker.name != "embedded":
+        arguments += ["--bootstrap-servers", broker.bootstrap_servers]
+    with Up(write_suite(tmp_path, members=MEMBERS), *arguments) as up:
+        up.wait()
+        asyncio.run(scenario(up, broker))
+        assert up.stop() == 0
+
+
+async def scenario(up: Up, broker: Any) -> None:
+    done = asyncio.Event()
+    parade = Parade(up.suite, up.bootstrap, pace=0.6)
+    async with RegistryLog(kafka_of(up, broker), up.suite.name, keep=True) as log:
+        watcher = Watcher(up, log)
+        tasks = [
+            asyncio.create_task(parade.march(done.is_set)),
+            asyncio.create_task(watcher.follow()),
+            asyncio.create_task(watcher.sample()),
+        ]
+        try:
+            await play(up, watcher)
+        finally:
+            done.set()
+            await tasks[0]
+            for task in tasks[1:]:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            broken = [
+                e for e in outcomes if isinstance(e, Exception) and not isinstance(e, asyncio.CancelledError)
+            ]
+            assert not broken, broken
+        await log.refresh()
+        check_history(watcher)
+        check_evaluation(watcher)
+        await check_decisions(up, parade, log)
+
+
+async def play(up: Up, watcher: Watcher) -> None:
+    """What people do, and what they wait for."""
+    for name in ("first@1", "second@1", "twin@1", "brittle@1"):
+        await watcher.until(lambda r, n=name: state(n)(r) == "recommended", f"{name} is not recommended")
+    for name in ("first@1", "twin@1", "second@1"):
+        await watcher.log.append(
+            draft(watcher.registry, "approved", name, who="x", why="the evidence is clear", at=1)
+        )
+    await watcher.until(lambda r: state("first@1")(r) == "live", "first@1 is not live")
+    await watcher.until(lambda r: r.entries["twin@1"].by == "first@1", "the twin was not told")
+    await watcher.until(lambda r: state("second@1")(r) == "live", "second@1 is not live")
+    await watcher.log.append(
+        draft(watcher.registry, "approved", "brittle@1", who="x", why="the evidence is clear", at=1)
+    )
+    await watcher.until(
+        lambda r: ("brittle@1", "rolled_back") in watcher.seen, "brittle@1 was not rolled back"
+    )
+
+
+def check_history(watcher: Watcher) -> None:
+    """One at a time, in the order of the lifecycle; the bad one never moved; everybody was killed."""
+    registry = watcher.registry
+    assert set(registry.live) == {"base@1", "first@1", "second@1"}
+    accepted = [r.event for r in watcher.log.recorded if r.ignored is None]
+    assert not [event for event in accepted if event.member == "bad@1"]
+    assert registry.entries["bad@1"].state == "shadow"
+    told = next(e for e in accepted if (e.member, e.kind) == ("twin@1", "superseded"))
+    assert told.by == "first@1"
+    assert "redundant" in told.why
+    back = next(e for e in accepted if (e.member, e.kind) == ("brittle@1", "rolled_back"))
+    assert "the disk is full" in back.why
+    lives = [set(ids) - {"base@1"} for _, ids in sorted(registry.lives.items())]
+    assert lives == [
+        set(), {"first@1"}, {"first@1", "second@1"}, {"first@1", "second@1", "brittle@1"},
+        {"first@1", "second@1"},
+    ]  # fmt: skip
+    for name in ("first@1", "second@1"):
+        kinds = [e.kind for e in accepted if e.member == name and e.kind not in ("ready", "reranked")]
+        assert kinds == ["recommended", "approved", "queued", "deploying", "swapped", "promoted"], (
+            name,
+            kinds,
+        )
+    assert set(watcher.killed) == set(KILLS)
+
+
+def check_evaluation(watcher: Watcher) -> None:
+    """Evaluation went on while a deployment was under way."""
+    during = [marks for deployment, marks in watcher.marks.items() if deployment]
+    assert len(during) >= 3
+    for marks in during:
+        assert marks[-1] > marks[0], dict(watcher.marks)
+    for marks in watcher.marks.values():
+        assert marks == sorted(marks), "the watermark went back"
+
+
+async def check_decisions(up: Up, parade: Parade, log: RegistryLog) -> None:
+    """Every request is decided; a revision gives it one answer, which is the OR of the revision's members."""
+    wanted = set(parade.sent)
+
+    def complete(records: list[Any]) -> bool:
+        return wanted <= {json.loads(record.value)["request_id"] for record in records}
+
+    records = await read_topic(up.bootstrap, up.suite.topic("decisions"), complete)
+    answers: dict[tuple[str, int], set[str]] = defaultdict(set)
+    revisions: Counter[int] = Counter()
+    for record in records:
+        decision = json.loads(record.value)
+        revision, features = decision["revision"], parade.sent[decision["request_id"]]
+        assert set(decision["fired"]) <= set(log.registry.lives[revision])
+        assert decision["judgement"] == bool(decision["fired"])
+        expected = {who for who in log.registry.lives[revision] if fires(who, features)}
+        if "brittle@1" in expected:  # it abstains where it fails
+            expected = expected - {"brittle@1"} | {"brittle@1"} & set(decision["fired"])
+        assert set(decision["fired"]) == expected, decision
+        answers[decision["request_id"], revision].add(json.dumps(sorted(decision["fired"])))
+        revisions[revision] += 1
+    twice = {place: given for place, given in answers.items() if len(given) > 1}
+    assert not twice
+    assert sorted(revisions) == [1, 2, 3, 4, 5], revisions
