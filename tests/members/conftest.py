@@ -19,7 +19,7 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-def broker(request: pytest.FixtureRequest) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Either broker, one after the other; `auto` finds out for itself which one has transactions."""
     if request.param == "kafka":
         yield Place(request.getfixturevalue("kafka").bootstrap_servers, transactions=True)

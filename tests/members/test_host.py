@@ -13,11 +13,11 @@ from tests.members.hosting import T0, World, check_decisions, first_votes, suite
 from tests.streams.brokers import embedded_broker
 
 
-def test_live(broker: Place) -> None:
+def test_live(place: Place) -> None:
     """Votes, decisions and dead letters of a live host agree; a restart goes on where it stopped."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("live")) as world:
+        async with World(place.servers, suite("live")) as world:
             await world.send(250)
             await world.send(1, partition=1, value=b"junk")
             await world.send(50)
@@ -42,17 +42,17 @@ def test_live(broker: Place) -> None:
             assert [run for run in runs if run[1] == -1] == [(1, -1, 0)]
             assert {decision["revision"] for decision in decisions} == {1}
             assert min(decision["time"] for decision in decisions) == T0
-            assert world.transactional == broker.transactions
+            assert world.transactional == place.transactions
             assert second._metrics.replayed._value.get() == 0
 
     asyncio.run(run())
 
 
-def test_shadow(broker: Place) -> None:
+def test_shadow(place: Place) -> None:
     """A shadow host writes votes only, in a group of its own, and skips what is bad."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("shadow", shadow=2)) as world:
+        async with World(place.servers, suite("shadow", shadow=2)) as world:
             await world.send(99)
             await world.send(1, value=b"junk")
             await world.host("shadow")
@@ -68,11 +68,11 @@ def test_shadow(broker: Place) -> None:
     asyncio.run(run())
 
 
-def test_no_live_members(broker: Place) -> None:
+def test_no_live_members(place: Place) -> None:
     """A suite without live members answers False to everything."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("nobody", live=0)) as world:
+        async with World(place.servers, suite("nobody", live=0)) as world:
             await world.send(10)
             await world.host()
             await world.answered()
@@ -102,11 +102,11 @@ loader = "tests.members.hosting:Broken"
 """
 
 
-def test_real_members(broker: Place) -> None:
+def test_real_members(place: Place) -> None:
     """Members of a real panel answer; one that fails abstains as failed, and the OR goes on without it."""
 
     async def run() -> None:
-        async with World(broker.servers, parse_suite(REAL)) as world:
+        async with World(place.servers, parse_suite(REAL)) as world:
             await world.send(100)
             bare = {"request_id": "bare", "timestamp": T0, "features": {}}
             await world.send(1, value=json.dumps(bare).encode())
@@ -128,11 +128,11 @@ def test_real_members(broker: Place) -> None:
     asyncio.run(run())
 
 
-def test_idle(broker: Place) -> None:
+def test_idle(place: Place) -> None:
     """A partition with nothing new is told idle once, also one that never had a request."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("idle")) as world:
+        async with World(place.servers, suite("idle")) as world:
             await world.send(10, partition=0)
             host = await world.host()
             await until(lambda: len(host._owned) == 2 and all(o.idle_told for o in host._owned.values()))
@@ -150,11 +150,11 @@ def test_idle(broker: Place) -> None:
     asyncio.run(run())
 
 
-def test_two_hosts(broker: Place) -> None:
+def test_two_hosts(place: Place) -> None:
     """Hosts that come and go share the partitions; nothing is lost and no decision drifts."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("two")) as world:
+        async with World(place.servers, suite("two")) as world:
             await world.send(200)
             first = await world.host()
             second = await world.host(wait=False)

@@ -41,11 +41,11 @@ async def crash(world: World, host: HostService, after: int) -> None:
 
 
 @pytest.mark.parametrize(("crashes", "holdout"), [(1, 0.0), (3, 0.0), (2, 0.3)])
-def test_crash_between_votes_and_decisions(broker: Place, crashes: int, holdout: float) -> None:
+def test_crash_between_votes_and_decisions(place: Place, crashes: int, holdout: float) -> None:
     """A member that answers at random cannot drift from the decisions, though its host dies in between."""
 
     async def run() -> None:
-        async with World(broker.servers, suite(f"crash{crashes}", holdout=holdout)) as world:
+        async with World(place.servers, suite(f"crash{crashes}", holdout=holdout)) as world:
             await world.send(300)
             await world.host()
             await world.answered()
@@ -61,11 +61,11 @@ def test_crash_between_votes_and_decisions(broker: Place, crashes: int, holdout:
     asyncio.run(run())
 
 
-def test_nothing_is_committed_before_it_is_answered(broker: Place) -> None:
+def test_nothing_is_committed_before_it_is_answered(place: Place) -> None:
     """A host that dies before its first decision leaves everything to its successor."""
 
     async def run() -> None:
-        async with World(broker.servers, suite("early")) as world:
+        async with World(place.servers, suite("early")) as world:
             host = await world.host()
             await crash(world, host, after=0)
             assert await world.decisions() == []
