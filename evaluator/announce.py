@@ -71,16 +71,20 @@ def changes(
                 continue
             if old is not None and (old.condition == condition or watermark - old.at < cooldown):
                 continue
-            ended = old.condition if old is not None else ""
-            kind = kind or TYPES.get(ended, DECLINING)
             now = Announced(condition, since, watermark)
-            status = "firing" if condition != "none" else "resolved"
-            data = {"status": status, "verdict": dict(verdict), "counts": counts.get(member)}
-            yield key, now, _event(suite, member, kind, status, since, watermark, data)
+            data = {"verdict": dict(verdict), "counts": counts.get(member)}
+            if old is not None and old.condition != "none":
+                # One that another takes the place of ends too; what stands is noted with the other only.
+                name = f"{TYPES.get(old.condition, DECLINING)}|resolved|{watermark}"
+                yield key, now if kind is None else old, _event(suite, member, name, watermark, data)
+            if kind is not None:
+                # Since when, and after what: one that comes again is another event.
+                name = f"{kind}|firing|{since}" + (f"|{old.at}" if old is not None else "")
+                yield key, now, _event(suite, member, name, watermark, data)
 
 
-def _event(
-    suite: str, member: str, kind: str, status: str, since: int | None, watermark: int, data: dict[str, Any]
-) -> dict[str, Any]:
-    name = f"{suite}|{member}|{kind}|{status}|{since if status == 'firing' else watermark}"
+def _event(suite: str, member: str, name: str, watermark: int, data: dict[str, Any]) -> dict[str, Any]:
+    """`name` begins with the type and the status, and tells the event from all others of the member."""
+    kind, status, *_ = name.split("|")
+    data, name = {"status": status, **data}, f"{suite}|{member}|{name}"
     return cloud_event(suite, kind, member, name=name, time=watermark, data=data)

@@ -39,7 +39,9 @@ class Announcer:
         before = await self._store.announced()
         first = min((start for shard in self._history.shards for start in shard.buckets), default=None)
         block = self._declared.policy.block
-        for key, now, event in label_alarms(status, before, block, first):
+        marks = [mark for shard in self._history.shards for mark in shard.labels.values()]
+        read = bool(marks) and all(drained for _, drained in marks)
+        for key, now, event in label_alarms(status, before, block, first, read=read):
             await self._say(key, now, event)
         await self._verdicts(status, before, block)
 

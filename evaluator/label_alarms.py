@@ -15,28 +15,24 @@ _BLOCKS = 2
 
 
 def label_alarms(
-    status: Mapping[str, Any], before: Mapping[str, Announced], block: int, first: int | None
+    status: Mapping[str, Any], before: Mapping[str, Announced], block: int, first: int | None, *, read: bool
 ) -> Iterator[tuple[str, Announced, dict[str, Any]]]:
     """(key, what is announced, the CloudEvent) for what began or ended.
 
     status: the status document; before: what was announced, by key; block: ms; first: start (ms) of the first
-    bucket, for a suite that never had a label. Of labels that came too late the count that was last told is
-    kept as `since`.
+    bucket, for a suite that never had a label; read: every label that there is has been read. Of labels that
+    came too late the count that was last told is kept as `since`.
     """
     watermark, through = status["watermark"], status["labels_through"]
     if watermark is None:
         return
     known = through if through is not None else first
-    if known is not None:
-        behind = watermark - known
-        why = (
-            f"event time is {format_duration(behind - behind % 60_000)} ahead of the labels"
-            if behind > 0
-            else ""
-        )
+    if known is not None and (read or "labels|starved" in before):
+        behind = max(0, watermark - known)
+        why = f"event time is {format_duration(behind - behind % 60_000)} ahead of the labels"
         yield from _change(
             status, before, "labels|starved", STARVED, behind > _BLOCKS * block, known, watermark,
-            {"why": why or "labels come", "watermark": watermark, "labels_through": through},
+            {"why": why if behind else "labels come", "watermark": watermark, "labels_through": through},
         )  # fmt: skip
     late, told = status["counters"]["late"], before.get("labels|late")
     grew = late > ((told.since or 0) if told else 0)

@@ -143,6 +143,8 @@ class Scorer:
         A shadow host without members there only goes on: a votes record needs somebody who votes.
         """
         if not crew.ids and self._stage != "live":
+            async with self._scoring:
+                pass  # the batches in front of this one come first
             async with owned.order:
                 owned.done = end
             return
@@ -190,11 +192,12 @@ class Scorer:
         watermark = owned.watermark.value  # now: the next batch may be decoded while this one waits
         n, k = len(decoded), len(crew.ids)
         true, abstain, failed = np.zeros((k, n), bool), np.zeros((k, n), bool), np.zeros(k, bool)
-        if n and k:
-            async with self._scoring:
-                began = time.perf_counter()
-                ballot = await crew.vote(decoded.batch)
-                self._stage_time["vote"].observe(time.perf_counter() - began)
+        # Even with nothing to ask: what overtook a batch that is being scored would be committed before it.
+        async with self._scoring:
+            began = time.perf_counter()
+            ballot = await crew.vote(decoded.batch) if n and k else None
+            self._stage_time["vote"].observe(time.perf_counter() - began)
+        if ballot is not None:
             abstain, failed = ballot.abstain, ballot.failed
             true = ballot.true & ~abstain
             for name, yes, no in zip(crew.ids, true.sum(1), abstain.sum(1), strict=True):

@@ -134,6 +134,9 @@ class Receiver(Service):
                     said = str(error)
                     log.warning("receiver %s waits: %s; trying again until it does", self.webhook.name, said)
                 await self.sleep(1.0)
+            except Exception:  # a mistake in what only tells people must not end the folding
+                log.exception("receiver %s is not told at the moment", self.webhook.name)
+                await self.sleep(5.0)
 
     async def _round(self, consumer: AIOKafkaConsumer) -> None:
         self._show()
@@ -180,6 +183,7 @@ class Receiver(Service):
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         pending: deque[_Item] = deque()
+        again: list[Alert] = []
         if committed is None and noted is None:
             items = [self._item(record, None) for record in await read_range(consumer, tp, begin, end)]
             by_id = {item.alert.id: item for item in items if item.alert is not None}
@@ -196,17 +200,20 @@ class Receiver(Service):
                 at = through = begin
             elif noted is None or noted < at:
                 log.info("receiver %s: Redis does not know what it was told; reading that again", name)
-                for record in await read_range(consumer, tp, max(begin, noted or 0), at):
-                    alert = self._item(record, None).alert
-                    if alert is not None and wanted(alert.type, self.webhook.types):
-                        known.told(alert)
+                items = [
+                    self._item(r, None) for r in await read_range(consumer, tp, max(begin, noted or 0), at)
+                ]
+                again = [i.alert for i in items if i.alert and wanted(i.alert.type, self.webhook.types)]
+                for alert in again:
+                    known.told(alert)
             at = max(at, begin)
         if turn != self._turn:
             return
         consumer.seek(tp, at)
         consumer.resume(tp)
         self._known, self._pending, self._through, self._saved = known, pending, through, noted
-        self._new_ids, self._changed = [], set()
+        self._new_ids = [alert.id for alert in again]
+        self._changed = {alert.fingerprint for alert in again}
         self._failures, self._not_before, self._placed = 0, 0.0, True
 
     async def _one(self, consumer: AIOKafkaConsumer, session: aiohttp.ClientSession | None) -> None:

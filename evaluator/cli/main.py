@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
+from evaluator.cli.lazily import add_commands
 from evaluator.cli.run import fail, guarded
 from streams.errors import ConfigError
 
@@ -26,6 +27,7 @@ app = App(
 )
 topics_app = App(name="topics", help="The suite's topics on the broker.")
 app.command(topics_app)
+add_commands(app)
 
 SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
 Servers = Annotated[

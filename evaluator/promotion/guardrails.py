@@ -127,7 +127,7 @@ def _errors(found: Baked, policy: Policy) -> str | None:
 
 
 def _rate(found: Baked, policy: Policy) -> str | None:
-    """Against the highest and the lowest of the cycles before, as far off as their counts may be by chance."""
+    """Against the highest and the lowest of the cycles before, each as far off as chance may have put it."""
     if found.voted < _SCORED or not found.before:
         return None
     high = max((n + _SURE * math.sqrt(n + 1) + 4) / voted for n, voted in found.before)

@@ -59,3 +59,21 @@ def test_two_evaluators_give_one_event_one_id():
     two = run([(99, {"a@1": verdict("PROMOTE", 5)})])[0]
     other = run([(10, {"b@1": verdict("PROMOTE", 5)})])[0]
     assert one["id"] == two["id"] != other["id"]
+
+
+def test_what_another_takes_the_place_of_is_resolved():
+    """A candidate that was recommended and is redundant now: nobody goes on believing the first."""
+    found = run([(0, {"a@1": verdict("PROMOTE", 0)}), (7 * DAY, {"a@1": verdict("REJECT")})])
+    assert [(e["type"], e["data"]["status"]) for e in found] == [
+        ("chorus.candidate.promotion_recommended", "firing"),
+        ("chorus.candidate.promotion_recommended", "resolved"),
+        ("chorus.candidate.rejected", "firing"),
+    ]
+
+
+def test_what_comes_again_is_another_event():
+    """A verdict without an instant (redundant) that comes, goes and comes back: three events, three ids."""
+    states = ["REJECT", "HOLD", "REJECT"]
+    found = run([(7 * DAY * n, {"a@1": verdict(state)}) for n, state in enumerate(states)])
+    assert [e["data"]["status"] for e in found] == ["firing", "resolved", "firing"]
+    assert len({e["id"] for e in found}) == 3

@@ -11,11 +11,11 @@ def status(watermark, through, late=0):
     return {"suite": "s", "watermark": watermark, "labels_through": through, "counters": {"late": late}}
 
 
-def run(documents, first=0):
+def run(documents, first=0, read=True):
     """The events of a series of statuses, as one evaluator after the other announces them."""
     before, out = {}, []
     for document in documents:
-        for key, now, event in label_alarms(document, before, DAY, first):
+        for key, now, event in label_alarms(document, before, DAY, first, read=read):
             before[key] = now
             out.append((event["type"], event["data"]["status"], event["id"]))
     return out
@@ -36,6 +36,11 @@ def test_a_suite_that_never_had_a_label_starves_too():
     assert [each[1] for each in run([status(3 * DAY, None)], first=0)] == ["firing"]
     assert run([status(3 * DAY, None)], first=None) == []
     assert run([status(None, None)]) == []
+
+
+def test_labels_that_are_only_not_read_yet_do_not_starve():
+    """An evaluator that reads a backlog of votes first says nothing."""
+    assert run([status(9 * DAY, DAY)], read=False) == []
 
 
 def test_labels_that_came_too_late_are_told_by_their_number():

@@ -36,6 +36,11 @@ def suite(name: str, *candidates: str) -> Suite:
 class Stage(World):
     """A suite with its registry on a broker; `registry` is what tests write with."""
 
+    def __init__(self, servers: str, suite: Suite, *, session: int = 2000) -> None:
+        super().__init__(servers, suite)
+        kafka = self.settings.kafka.model_copy(update={"session_timeout": session})
+        self.settings = self.settings.model_copy(update={"kafka": kafka})
+
     async def __aenter__(self) -> Stage:
         await super().__aenter__()
         self.registry = RegistryLog(self.settings.kafka, self.suite.name, keep=True)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from members.batches import Scorer, _split
+from members.crew import Crew
 from members.ownership import Owned
+from members.panel import Ballot
 from streams.batch import Batch
 from streams.metrics import Metrics
 from streams.requests import DecodedBatch
+from streams.settings import Settings
 from streams.votes import MAX_BYTES, decode
 from streams.watermark import Watermark
-from tests.members.hosting import T0
+from tests.members.hosting import T0, suite
+from tests.streams.test_requests import record
 from tests.streams.test_votes import frame
 
 
@@ -59,3 +64,52 @@ def test_the_watermark_gauge_leaves_idle_partitions_out(
     Scorer.show_watermarks(scorer, owned)  # type: ignore[arg-type]
     shown = metrics.registry.get_sample_value("chorus_watermark_timestamp_seconds", {"member": "a@1"})
     assert shown == stands / 1000
+
+
+@pytest.mark.parametrize("stage", ["live", "shadow"])
+def test_nothing_overtakes_a_batch_that_is_being_scored(stage: str) -> None:
+    """A batch of bad records alone, or one that nobody votes on, is not done before the one ahead of it."""
+
+    async def scenario() -> None:
+        written: list[tuple[str, int]] = []
+
+        class Sent:
+            async def one(self, topic: str, partition: int, key: bytes, value: bytes, wanted: object) -> int:
+                written.append((topic, decode(value).end))
+                return len(written)
+
+            async def many(self, *_: object) -> None: ...
+
+        asked = asyncio.Event()
+        answer = asyncio.Event()
+
+        async def vote(batch: Batch) -> Ballot:
+            asked.set()
+            await answer.wait()
+            none = np.zeros((1, len(batch)), dtype=np.bool_)
+            return Ballot(none, none, np.zeros(1, dtype=np.bool_))
+
+        declared = suite("s")
+        counts = dict.fromkeys(("s.requests", "s.votes", "s.decisions", "s.dead-letters"), 1)
+        scorer = Scorer(
+            declared, Settings(), stage=stage, members=["a@1"], name="h", panel=SimpleNamespace(vote=vote),
+            sender=Sent(),
+            metrics=Metrics().host, partitions=counts,
+        )  # fmt: skip
+        owned = Owned(0, Watermark(1000, 3))
+        value = {"request_id": "r", "timestamp": T0, "features": {"wind": 1.0}}
+        good, bad = [record(value, 0)], [record(b"no", 1)]
+        nobody = Crew((), 2, vote)
+        tasks = [asyncio.create_task(scorer.batch(owned, good, 0, 1, Crew(("a@1",), 1, vote)))]
+        await asyncio.wait_for(asked.wait(), 30)
+        tasks.append(asyncio.create_task(scorer.batch(owned, bad, 1, 2, Crew(("a@1",), 1, vote))))
+        tasks.append(asyncio.create_task(scorer.batch(owned, [], 2, 3, nobody)))
+        for _ in range(20):
+            await asyncio.sleep(0)  # every task runs as far as it can
+        assert owned.done == 0
+        answer.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        assert owned.done == 3
+        assert [end for _, end in written] == sorted(end for _, end in written)
+
+    asyncio.run(scenario())

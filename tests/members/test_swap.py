@@ -69,7 +69,7 @@ def test_restarts_in_each_phase(embedded_broker: Broker) -> None:
     declared = suite("phases", member("new@1"), member("other@1", above=0.7))
 
     async def run() -> None:
-        async with Stage(embedded_broker.bootstrap_servers, declared) as world:
+        async with Stage(embedded_broker.bootstrap_servers, declared, session=1000) as world:
             hosts: dict[str, Any] = {}
 
             async def restart(*names: str) -> None:
@@ -103,7 +103,7 @@ def test_a_shadow_host_that_was_ahead_goes_back(embedded_broker: Broker) -> None
     declared = suite("ahead", member("new@1"))
 
     async def run() -> None:
-        async with Stage(embedded_broker.bootstrap_servers, declared) as world:
+        async with Stage(embedded_broker.bootstrap_servers, declared, session=1000) as world:
             live, shadow = await asyncio.gather(world.follow("live"), world.follow("shadow"))
             await world.send(100)
             await world.promote("new@1")
@@ -112,7 +112,7 @@ def test_a_shadow_host_that_was_ahead_goes_back(embedded_broker: Broker) -> None
             await world.crash(live)
             await world.write("back_to_shadow", "new@1")
             await world.send(100)
-            await until(lambda: world.caught_up(shadow))
+            await until(lambda: shadow._committed == {0: 100, 1: 100})
             await world.crash(shadow)  # and it is not even there when the live host reports
             live = await world.follow("live")
             await world.served()
@@ -198,11 +198,18 @@ def test_a_swap_that_cannot_be_made(embedded_broker: Broker) -> None:
     async def run() -> None:
         async with Stage(embedded_broker.bootstrap_servers, declared) as world:
             SWITCH["broken"] = 1
-            live = await world.follow("live")
+            live, swapped = await world.follow("live"), asyncio.Event()
+
+            async def tried(_: Any) -> str:
+                await swapped.wait()
+                return ""
+
+            live._roster._tried = tried  # type: ignore[union-attr, method-assign]
             world.traffic()
             id = await world.deploy("odd@1")
             await world.write("ready", "odd@1", deployment=id)
             await world.write("swapped", "odd@1", deployment=id)
+            swapped.set()
             await until(lambda: bool(world.registry.registry.deployment.refused))  # type: ignore[union-attr]
             await world.more(live)
             assert live._roster.ids == ("base@1",)
@@ -253,7 +260,7 @@ def test_a_restart_while_a_member_bakes_that_has_gone_bad(
     declared = suite("gone-bad", member("bad@1", "chorus_gone_bad:M", above=None))
 
     async def run() -> None:
-        async with Stage(embedded_broker.bootstrap_servers, declared) as world:
+        async with Stage(embedded_broker.bootstrap_servers, declared, session=1000) as world:
             live = await world.follow("live")
             id = await world.deploy("bad@1")
             assert (await world.answered_of("bad@1")).ready

@@ -1,0 +1,156 @@
+"""What the commands on the registry share: who, why, which member, and one event at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json as jsonlib
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from members.registry.events import Kind
+from members.registry.lifecycle import Registry, draft, fold
+from members.registry.log import Conflict, RegistryLog
+from streams.app import set_up_logging
+from streams.errors import ChorusError, ConfigError
+from streams.settings import Settings, load_settings
+from streams.suite import Suite, load_suite
+
+SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
+Servers = Annotated[
+    str | None,
+    Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
+Reason = Annotated[str, Parameter(name="--reason", help="Why; it is kept for ever.")]
+As = Annotated[str | None, Parameter(name="--as", help="Who does it; user@host by default.")]
+Member = Annotated[str, Parameter(help="name@version, or the name where that is clear.")]
+
+#: What evaluators call themselves in the registry.
+EVALUATORS = "chorus"
+_T = TypeVar("_T")
+
+
+def open_suite(suite: Path, servers: str | None) -> tuple[Suite, Settings]:
+    """The suite file and the settings. Raises ConfigError."""
+    settings = load_settings(bootstrap_servers=servers)
+    set_up_logging(settings.log_level)
+    return load_suite(suite), settings
+
+
+def writer(who: str | None) -> str:
+    """Who writes: `who`, or the user of this machine. Raises ConfigError for no name of a person."""
+    if who is None:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = f"uid-{os.getuid()}"
+        return f"{user}@{socket.gethostname()}"
+    if not who.strip() or who.strip() == EVALUATORS:
+        raise ConfigError(f"--as {who!r}: {EVALUATORS} is what evaluators write as; give a name of your own")
+    return who.strip()
+
+
+def may_approve(declared: Suite, who: str) -> None:
+    """Raises ChorusError for one whom policy.approvers does not name."""
+    approvers = declared.policy.approvers
+    if approvers and who not in approvers:
+        raise ChorusError(f"{who} may not approve: policy.approvers names {', '.join(approvers)} (see --as)")
+
+
+def with_log(opened: tuple[Suite, Settings], job: Callable[[RegistryLog], Awaitable[_T]]) -> _T:
+    """Run `job` on the registry's log, read to its end. Raises Unavailable."""
+
+    async def run() -> _T:
+        declared, settings = opened
+        async with RegistryLog(settings.kafka, declared.name, keep=True) as log:
+            return await job(log)
+
+    return asyncio.run(run())
+
+
+def as_founded(declared: Suite, registry: Registry) -> Registry:
+    """The registry, or what founding it from the suite file would make of it; nothing is written."""
+    if registry.revision:
+        return registry
+    event = draft(registry, "founded", "", who="-", why="-", at=now(), members=list(declared.member))
+    return fold(registry, registry.applied, event)[0]
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def resolve(registry: Registry, name: str) -> str:
+    """The id of a member given with or without version. Raises ConfigError for none or several."""
+    if name in registry.entries:
+        return name
+    found = [each for each in registry.entries if each.partition("@")[0] == name]
+    active = [each for each in found if registry.entries[each].state != "retired"]
+    found = active if len(active) == 1 else found
+    if len(found) != 1:
+        what = "is several members" if found else "is not registered"
+        raise ConfigError(f"{name} {what}: name one of {', '.join(found or registry.entries) or 'none'}")
+    return found[0]
+
+
+async def write(
+    log: RegistryLog, kind: Kind, member: str, *, who: str, why: str, again: bool = False, **more: Any
+) -> Registry:
+    """Write one event. What would be ignored is not written. Raises Conflict, ConfigError, Unavailable.
+
+    again: whether to try once more on the registry as it is by then, where somebody else was first.
+    """
+    while True:
+        try:
+            event = draft(log.registry, kind, member, who=who, why=why, at=now(), **more)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            option = {"why": "--reason", "who": "--as"}.get(str(first["loc"][0]), str(first["loc"][0]))
+            raise ConfigError(f"{option}: {first['msg']}") from None
+        _, ignored = fold(log.registry, log.registry.applied, event)
+        if ignored is not None:
+            raise Conflict(ignored)
+        try:
+            return await log.append(event)
+        except Conflict:
+            if not again:
+                raise
+            again = False
+
+
+def moves(before: Registry, after: Registry) -> dict[str, tuple[str | None, str]]:
+    """Member → its state before and after, where that is another one."""
+    out: dict[str, tuple[str | None, str]] = {}
+    for name, entry in after.entries.items():
+        old = before.entries.get(name)
+        if old is None or old.state != entry.state:
+            out[name] = (old.state if old else None, entry.state)
+    return out
+
+
+def tell(member: str, before: Registry, after: Registry, *, json: bool) -> int:
+    """Say what a command has done."""
+    moved = moves(before, after)
+    if json:
+        document = {
+            "member": member,
+            "state": after.entries[member].state,
+            "moved": {name: {"from": old, "to": new} for name, (old, new) in moved.items()},
+            "revision": after.revision,
+            "offset": after.applied - 1,
+        }
+        print(jsonlib.dumps(document))
+        return 0
+    for name, (old, new) in moved.items():
+        print(f"{name}: {old or 'new'} → {new}")
+    if after.revision != before.revision:
+        print(f"revision {after.revision} of the suite: {', '.join(after.live) or 'nobody'}")
+    return 0
