@@ -12,10 +12,12 @@ from members.batches import Scorer, _split
 from members.crew import Crew
 from members.ownership import Owned
 from members.panel import Ballot
+from members.sending import Sender
 from streams.batch import Batch
 from streams.metrics import Metrics
 from streams.requests import DecodedBatch
 from streams.settings import Settings
+from streams.topics import Topics
 from streams.votes import MAX_BYTES, decode
 from streams.watermark import Watermark
 from tests.members.hosting import T0, suite
@@ -73,7 +75,7 @@ def test_nothing_overtakes_a_batch_that_is_being_scored(stage: str) -> None:
     async def scenario() -> None:
         written: list[tuple[str, int]] = []
 
-        class Sent:
+        class Sent(Sender):
             async def one(self, topic: str, partition: int, key: bytes, value: bytes, wanted: object) -> int:
                 written.append((topic, decode(value).end))
                 return len(written)
@@ -90,10 +92,11 @@ def test_nothing_overtakes_a_batch_that_is_being_scored(stage: str) -> None:
             return Ballot(none, none, np.zeros(1, dtype=np.bool_))
 
         declared = suite("s")
-        counts = dict.fromkeys(("s.requests", "s.votes", "s.decisions", "s.dead-letters"), 1)
+        topics = Topics(declared.name)
+        counts = dict.fromkeys((topics.requests, topics.votes, topics.decisions, topics.dead_letters), 1)
         scorer = Scorer(
             declared, Settings(), stage=stage, members=["a@1"], name="h", panel=SimpleNamespace(vote=vote),
-            sender=Sent(),
+            sender=Sent(None, "nowhere"),
             metrics=Metrics().host, partitions=counts,
         )  # fmt: skip
         owned = Owned(0, Watermark(1000, 3))
