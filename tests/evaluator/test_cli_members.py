@@ -1,0 +1,340 @@
+"""The registry from the command line, on a real broker: whole processes, or the commands within this one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluator.cli.main import app
+from evaluator.cli.run import fail, guarded
+from members.registry.lifecycle import draft
+from members.registry.log import RegistryLog
+from streams.settings import load_settings
+from streams.suite import load_suite
+from streams.topics import Topics
+from tests.evaluator.test_cli import NOWHERE, chorus, environment, one_sentence
+
+SUITE = """name = "{name}"
+
+[policy]
+approvers = ["eva"]
+
+[features]
+x = "float"
+
+[[member]]
+name = "steep"
+version = "1"
+stage = "live"
+owner = "ana"
+loader = "slopes:Steep"
+
+[[member]]
+name = "flat"
+version = "1"
+owner = "ben"
+loader = "slopes:Steep"
+params = {{ above = 2.0 }}
+"""
+SLOPES = """
+class Steep:
+    needs = {"x": float}
+
+    def __init__(self, above=1.0):
+        self.above = above
+
+    def vote(self, batch):
+        return batch["x"] > self.above
+
+
+class Score(Steep):
+    def score(self, batch):
+        return batch["x"]
+
+
+class Scalar(Steep):
+    def vote(self, batch):
+        return True
+"""
+
+
+class Desk:
+    """A suite of its own, and the commands on it."""
+
+    def __init__(self, folder: Path, broker: Any, *, inside: bool = False) -> None:
+        self.inside = inside
+        self.file, self.env = folder / "suite.toml", dict(broker.env)
+        self.env["CHORUS_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
+        self.servers = broker.bootstrap_servers
+        self.file.write_text(SUITE.format(name=f"desk-{uuid.uuid4().hex[:8]}"))
+        (folder / "slopes.py").write_text(SLOPES)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        arguments = (*arguments, "--suite", str(self.file))
+        if not self.inside:
+            return chorus(*arguments, **self.env)
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = guarded(lambda: app(arguments, result_action="return_value", exit_on_error=False), fail)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    def ask(self, *arguments: str) -> Any:
+        """The document that a command prints."""
+        done = self(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def history(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self("history", *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+
+    def states(self) -> dict[str, str]:
+        return {each["id"]: each["state"] for each in self.ask("members", "list", "--all")["members"]}
+
+    def evaluator(self, *steps: tuple[str, str]) -> None:
+        """Write what evaluators and hosts would."""
+        declared = load_suite(self.file)
+
+        async def main() -> None:
+            kafka = load_settings(bootstrap_servers=self.servers).kafka
+            async with RegistryLog(kafka, declared.name) as log:
+                for kind, member in steps:
+                    slot = log.registry.deployment
+                    deployment = "d-1" if kind == "deploying" else slot.id if slot else ""
+                    more: Any = {"token": 1, "watermark": 9} if kind != "ready" else {}
+                    more["deployment"] = deployment
+                    who = "chorus" if kind != "ready" else "host"
+                    await log.append(draft(log.registry, kind, member, who=who, why="due", at=1, **more))
+
+        asyncio.run(main())
+
+
+@pytest.fixture
+def desk(tmp_path, broker):
+    desk = Desk(tmp_path, broker)
+    desk.ask("topics", "create")
+    return desk
+
+
+@contextmanager
+def within(folder: Path, broker: Any) -> Iterator[Desk]:
+    """A desk whose commands run in this process; its log output is left as pytest has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for where in ("streams.app", "evaluator.cli.registering"):
+            patch.setattr(f"{where}.set_up_logging", lambda level: None)
+        patch.setattr(sys, "path", [*sys.path])
+        desk = Desk(folder, broker, inside=True)
+        for name, value in {**desk.env, "COLUMNS": "120", "NO_COLOR": "1"}.items():
+            patch.setenv(name, value)
+        desk.ask("topics", "create")
+        yield desk
+        sys.modules.pop("slopes", None)
+
+
+@pytest.fixture
+def quick(tmp_path, embedded_broker):
+    with within(tmp_path, embedded_broker) as desk:
+        yield desk
+
+
+UP = ("queued", "deploying", "ready", "swapped", "promoted")
+WHY = ("--reason", "because")
+
+
+def test_from_a_candidate_to_live_and_back(desk):
+    """One command deploys it in shadow; approved, it goes its way; rolled back, the old one answers again."""
+    name = "steep@2"
+    options = ["--loader", "slopes:Steep", "--owner", "ana", "--param", "above=0.5", "--replaces", "steep@1"]
+    added = desk.ask("members", "add", name, *options, "--reason", "finds [more] of them", "--as", "ana")
+    assert added["moved"] == {name: {"from": None, "to": "shadow"}}
+    desk.evaluator(("recommended", name))
+    told = desk("approve", "steep@2", *WHY, "--as", "ben")
+    one_sentence(told, 1, "ben may not approve: policy.approvers names eva")
+    assert desk.ask("approve", name, "--reason", "good", "--as", "eva")["state"] == "approved"
+    desk.evaluator(*((kind, name) for kind in UP))
+    assert desk.states() == {"steep@1": "retired", "flat@1": "shadow", name: "live"}
+    back = desk.ask("rollback", "--reason", "it hurts", "--as", "ben")
+    assert (back["member"], back["revision"]) == (name, 3)
+    assert back["moved"] == {
+        name: {"from": "live", "to": "shadow"},
+        "steep@1": {"from": "retired", "to": "live"},
+    }
+    lines = desk.history(name)
+    assert [(line["kind"], line["who"], line["revision"]) for line in lines] == [
+        ("added", "ana", 1), ("recommended", "chorus", 1), ("approved", "eva", 1), ("queued", "chorus", 1),
+        ("deploying", "chorus", 1), ("ready", "host", 1), ("swapped", "chorus", 2), ("promoted", "chorus", 2),
+        ("rolled_back", "ben", 3),
+    ]  # fmt: skip
+    assert desk.history("--limit", "1")[0]["live"] == ["steep@1"]
+    shown = desk("members", "show", name)
+    assert shown.returncode == 0, shown.stderr
+    assert "finds [more] of them" in shown.stdout
+    assert [line["kind"] for line in desk.history("steep@1")] == [
+        "founded", "swapped", "promoted", "rolled_back",
+    ]  # fmt: skip
+
+
+def test_apply_shows_what_it_does_and_does_it_once(quick):
+    """The diff comes first; nobody to ask is told; afterwards there is nothing left to do."""
+    assert quick.ask("members", "plan") == {"revision": 0, "changes": []}
+    assert quick.ask("members", "retire", "flat", *WHY)["state"] == "retired"
+    quick.edit('owner = "ana"', 'owner = "eva"')
+    quick.file.write_text(
+        quick.file.read_text() + '\n[[member]]\nname="new"\nversion=1\nowner="ana"\nloader="slopes:Steep"\n'
+    )
+    planned = quick.ask("members", "plan")["changes"]
+    assert [(change["what"], change["member"]) for change in planned] == [
+        ("describe", "steep@1"), ("add", "new@1"), ("drift", "flat@1"),
+    ]  # fmt: skip
+    assert planned[0]["fields"] == {"owner": {"was": "ana", "is": "eva"}}
+    one_sentence(quick("members", "apply", *WHY), 2, "there is nobody to ask")
+    done = quick("members", "apply", "--yes", *WHY)
+    assert done.returncode == 0, done.stderr
+    assert "~ steep@1: described anew\n    owner: 'ana' → 'eva'\n+ new@1: new, as a shadow" in done.stdout
+    assert [change["what"] for change in quick.ask("members", "plan")["changes"]] == ["drift"]
+    again = quick.ask("members", "apply", "--yes", *WHY)
+    assert again["applied"] == 0
+    quick.edit("above = 2.0", "above = 3.0")
+    quick.edit('loader="slopes:Steep"', 'loader="slopes:Score"')
+    assert quick("members", "plan").returncode == 1
+    told = quick("members", "apply", "--yes", "--json", *WHY)
+    one_sentence(told, 2, "nothing was changed: new@1 is registered with another loader: give it")
+
+
+def test_a_file_that_promotes_needs_an_approver(quick):
+    """stage = "live" in the file is an approval, by whoever applies it."""
+    quick.edit('owner = "ben"', 'owner = "ben"\nstage = "live"')
+    assert quick.ask("members", "plan")["changes"] == []  # the first suite is as the file has it
+    quick.edit('stage = "live"\nloader = "slopes:Steep"\nparams', 'loader = "slopes:Steep"\nparams')
+    assert quick.ask("members", "apply", "--yes", *WHY)["changes"] == []
+    quick.edit('owner = "ben"', 'owner = "ben"\nstage = "live"')
+    one_sentence(quick("members", "apply", "--yes", "--json", *WHY), 1, "may not approve")
+    assert quick.ask("members", "apply", "--yes", *WHY, "--as", "eva")["changes"][0]["what"] == "deploy"
+    assert quick.states() == {"steep@1": "live", "flat@1": "approved"}
+    assert quick.ask("decline", "flat", *WHY)["state"] == "shadow"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["members", "add", "b@1", "--loader", "slopes:Scalar", "--owner", "a"], 1, "is not registered, answer"),
+        (["members", "add", "bad@1", "--loader", "slopes:Gone", "--owner", "a"], 1, "has no Gone"),
+        (["members", "add", "bad", "--loader", "slopes:X", "--owner", "a"], 2, "write it as name@version"),
+        (["members", "add", "bad@1", "--loader", "slopes:Steep"], 2, "name its --loader and its --owner"),
+        (["members", "add", "flat@1"], 2, "flat@1 is registered, and shadow: give it another version"),
+        (["members", "sharpen", "flat", "--threshold", "2", "--version", "2"], 1, "has no method score"),
+        (["members", "retire", "ghost"], 2, "ghost is not registered: name one of steep@1, flat@1"),
+        (["members", "back-to-shadow", "flat"], 1, "flat@1 is shadow, and cannot be back to shadow"),
+        (["approve", "flat", "--as", "eva"], 1, "`chorus promote` puts it in without evidence"),
+        (["promote", "flat", "--as", "ben"], 1, "ben may not approve"),
+        (["promote", "flat", "--as", "chorus"], 2, "give a name of your own"),
+        (["decline", "steep"], 1, "steep@1 is live already: `chorus rollback` takes it out"),
+        (["rollback"], 1, "nothing that was deployed is live"),
+        (["rollback", "steep"], 1, "was never deployed"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_told_and_not_written(refusing, arguments, code, sentence):
+    """One sentence, and nothing new in the log."""
+    one_sentence(refusing(*arguments, *WHY), code, sentence)
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory, embedded_broker):
+    with within(tmp_path_factory.mktemp("desk"), embedded_broker) as desk:
+        desk.ask("members", "apply", "--yes", *WHY)
+        yield desk
+        assert [line["kind"] for line in desk.history("--all")] == ["founded"]
+
+
+def test_promote_says_what_it_is(quick):
+    """An override is told on standard error, and stands in the history as one."""
+    done = quick("promote", "flat", "--json", *WHY, "--as", "eva")
+    assert done.returncode == 0
+    assert "without waiting for evidence" in done.stderr
+    assert json.loads(done.stdout)["state"] == "approved"
+    assert quick.history()[-1]["override"] is True
+    assert "flat@1 approved (override)" in quick("history").stdout
+
+
+def test_a_sharper_threshold_is_a_candidate_of_its_own(quick):
+    """The new version is the old one with another threshold, and is to replace it."""
+    quick.edit('loader = "slopes:Steep"\nparams', 'loader = "slopes:Score"\nthreshold = 1.5\nparams')
+    assert (
+        quick.ask("members", "sharpen", "flat", "--threshold", "2.5", "--version", "2", *WHY)["state"]
+        == "shadow"
+    )
+    spec = quick.ask("members", "show", "flat@2")["spec"]
+    assert (spec["threshold"], spec["replaces"], spec["params"]) == (2.5, "flat@1", {"above": 2.0})
+    one_sentence(
+        quick("members", "retire", "flat", *WHY), 2, "flat is several members: name one of flat@1, flat@2"
+    )
+
+
+def test_commands_at_once(quick):
+    """Several people start with an empty registry: it is founded once, and every candidate is there."""
+    names = ["p@1", "q@1", "r@1"]
+    command = [sys.executable, "-m", "evaluator.cli.main", "members", "add"]
+    options = ["--suite", str(quick.file), "--loader", "slopes:Steep", "--owner", "ana", "--no-check", *WHY]
+    running = [
+        subprocess.Popen([*command, name, *options], env=environment(**quick.env), stdout=subprocess.DEVNULL)
+        for name in names
+    ]
+    assert [each.wait(60) for each in running] == [0, 0, 0]
+    assert quick.states() == {"steep@1": "live", "flat@1": "shadow", **dict.fromkeys(names, "shadow")}
+
+
+def test_history_has_what_was_ignored_only_when_asked(quick):
+    """--all shows it with its reason, and records that are no events."""
+    quick.ask("members", "apply", "--yes", *WHY)
+    topic = Topics(load_suite(quick.file).name).members
+    stale = {
+        "version": 1,
+        "id": "x",
+        "kind": "retired",
+        "member": "flat@1",
+        "at": 1,
+        "who": "ben",
+        "why": "old",
+    }
+
+    async def send() -> None:
+        from streams.connect import make_producer
+
+        producer = make_producer(load_settings(bootstrap_servers=quick.servers).kafka)
+        await producer.start()
+        for value in (json.dumps(stale).encode(), b"{"):
+            await producer.send_and_wait(topic, value, partition=0)
+        await producer.stop()
+
+    asyncio.run(send())
+    assert [line["kind"] for line in quick.history()] == ["founded"]
+    founded, ignored, bad = quick.history("--all")
+    assert (founded["ignored"], founded["revision"]) == (None, 1)
+    assert ignored["ignored"] == "it expected revision 0 of the suite, which is at 1"
+    assert bad["ignored"].startswith("not an event of the registry: bad_event")
+    assert "IGNORED, it expected revision 0" in quick("history", "--all").stdout
+
+
+def test_no_broker(tmp_path):
+    """One sentence, and 1."""
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE.format(name="desk"))
+    done = chorus("history", "--suite", str(path), "--bootstrap-servers", NOWHERE)
+    assert done.returncode == 1
+    assert "no Kafka broker answers" in done.stderr
