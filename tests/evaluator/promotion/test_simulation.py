@@ -1,4 +1,4 @@
-"""A random world of evidence, hosts, people and leaders that die, and what must hold in it at every moment."""
+"""A random world of evidence, hosts, people and leaders that die, and what must always hold in it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ class Worlds(RuleBasedStateMachine):
                 assert event.watermark is not None
                 assert event.watermark - when >= tale.policy.cooldown
         if kind == "promoted" and not by_person:
-            assert tale.answering is not None and tale.breach is None
+            assert tale.answering is not None
+            assert tale.breach is None
             assert self.time - tale.answering >= tale.policy.bake
         if kind in OUT:
             self.asked.discard(name)

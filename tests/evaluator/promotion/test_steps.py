@@ -78,7 +78,8 @@ def test_auto_does_not_approve_what_a_person_has_declined(kind):
     story = tale(mode="auto", approvers=["eva"])
     story.verdicts = {"c@1": verdict()}
     event = story.step()
-    assert event is not None and story.offer(event) is None
+    assert event is not None
+    assert story.offer(event) is None
     assert story.person(kind, "c@1") is None
     story.later(DAY)
     assert story.settle() == ["c@1 recommended"]
@@ -325,7 +326,8 @@ def test_whom_a_queued_member_replaces_may_go_meanwhile():
         story.settle()
         assert story.person("approved", "a@2") is None
         event = story.step()
-        assert event is not None and story.offer(event) is None
+        assert event is not None
+        assert story.offer(event) is None
         if moment == "deploying":
             assert story.settle() == ["a@2 deploying"]
             assert "it replaces a@1" in story.last.why
