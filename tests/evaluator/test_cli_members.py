@@ -1,11 +1,13 @@
-"""The registry from the command line, on a real broker: whole processes, or the commands within this one."""
+"""The registry from the command line, on a real broker: most commands run within this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -46,6 +48,7 @@ owner = "ben"
 loader = "slopes:Steep"
 params = {{ above = 2.0 }}
 """
+NEW = '\n[[member]]\nname="new"\nversion=1\nowner="ana"\nloader="slopes:Steep"\n'
 SLOPES = """
 class Steep:
     needs = {"x": float}
@@ -69,10 +72,9 @@ class Scalar(Steep):
 
 
 class Desk:
-    """A suite of its own, and the commands on it."""
+    """A suite of its own, and the commands on it, called as `chorus` calls them."""
 
-    def __init__(self, folder: Path, broker: Any, *, inside: bool = False) -> None:
-        self.inside = inside
+    def __init__(self, folder: Path, broker: Any) -> None:
         self.file, self.env = folder / "suite.toml", dict(broker.env)
         self.env["CHORUS_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         self.servers = broker.bootstrap_servers
@@ -81,8 +83,6 @@ class Desk:
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         arguments = (*arguments, "--suite", str(self.file))
-        if not self.inside:
-            return chorus(*arguments, **self.env)
         out, err = StringIO(), StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             code = guarded(lambda: app(arguments, result_action="return_value", exit_on_error=False), fail)
@@ -127,9 +127,8 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path, broker):
-    desk = Desk(tmp_path, broker)
-    desk.ask("topics", "create")
-    return desk
+    with within(tmp_path, broker) as desk:
+        yield desk
 
 
 @contextmanager
@@ -139,7 +138,7 @@ def within(folder: Path, broker: Any) -> Iterator[Desk]:
         for where in ("streams.app", "evaluator.cli.registering"):
             patch.setattr(f"{where}.set_up_logging", lambda level: None)
         patch.setattr(sys, "path", [*sys.path])
-        desk = Desk(folder, broker, inside=True)
+        desk = Desk(folder, broker)
         for name, value in {**desk.env, "COLUMNS": "120", "NO_COLOR": "1"}.items():
             patch.setenv(name, value)
         desk.ask("topics", "create")
@@ -195,9 +194,7 @@ def test_apply_shows_what_it_does_and_does_it_once(quick):
     assert quick.ask("members", "plan") == {"revision": 0, "changes": []}
     assert quick.ask("members", "retire", "flat", *WHY)["state"] == "retired"
     quick.edit('owner = "ana"', 'owner = "eva"')
-    quick.file.write_text(
-        quick.file.read_text() + '\n[[member]]\nname="new"\nversion=1\nowner="ana"\nloader="slopes:Steep"\n'
-    )
+    quick.file.write_text(quick.file.read_text() + NEW)
     planned = quick.ask("members", "plan")["changes"]
     assert [(change["what"], change["member"]) for change in planned] == [
         ("describe", "steep@1"), ("add", "new@1"), ("drift", "flat@1"),
@@ -338,3 +335,49 @@ def test_no_broker(tmp_path):
     done = chorus("history", "--suite", str(path), "--bootstrap-servers", NOWHERE)
     assert done.returncode == 1
     assert "no Kafka broker answers" in done.stderr
+
+
+def test_apply_asks_on_a_terminal(quick, monkeypatch):
+    """A no leaves everything as it is; a yes makes the changes."""
+    quick.edit('owner = "ana"', 'owner = "ana"\nteam = "hills"')
+    quick.ask("members", "retire", "flat", *WHY)
+    quick.edit('team = "hills"', 'team = "valleys"')
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, code, team in (("n", 1, "hills"), ("", 1, "hills"), ("y", 0, "valleys")):
+        monkeypatch.setattr("builtins.input", lambda prompt, answer=answer: answer)
+        assert quick("members", "apply", *WHY).returncode == code
+        assert quick.ask("members", "show", "steep")["spec"]["team"] == team
+
+
+@pytest.mark.parametrize(
+    ("other", "outcome"),
+    [
+        (("retired", "flat@1"), "flat@1 was not changed, .* 0 of 2 changes were made"),
+        (("recommended", "flat@1"), None),
+        (("back_to_shadow", "steep@1"), None),
+    ],
+)
+def test_somebody_else_changes_the_suite_while_it_is_applied(quick, monkeypatch, other, outcome):
+    """It goes on where what is left to do is what was shown, and stops where it is not."""
+    quick.ask("members", "apply", "--yes", *WHY)
+    quick.edit('name = "flat"\nversion = "1"', 'name = "flat"\nversion = "1"\nteam = "valleys"')
+    quick.edit('owner = "ben"', 'owner = "eva"')
+    quick.file.write_text(quick.file.read_text() + NEW)
+
+    def answer(prompt: str) -> str:
+        worker = threading.Thread(target=quick.evaluator, args=(other,))  # this one's loop is taken
+        worker.start()
+        worker.join()
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    done = quick("members", "apply", *WHY)
+    if outcome is None:
+        assert done.returncode == 0, done.stderr
+        assert quick.ask("members", "show", "flat")["spec"]["team"] == "valleys"
+        assert quick.states()["new@1"] == "shadow"
+    else:
+        assert done.returncode == 1
+        assert re.search(outcome, done.stderr)
+        assert "new@1" not in quick.states()
