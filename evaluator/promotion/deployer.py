@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -30,7 +31,8 @@ class Deployer:
     def __init__(self, declared: Suite, registry: RegistryLog, client: RedisClient, name: str) -> None:
         self._declared, self._log, self._client = declared, registry, client
         self._holder = f"{name}-{uuid.uuid4().hex[:8]}"
-        self.leads = False
+        self.leads = self._over = False
+        self._holding = asyncio.Lock()
         #: the deployment whose revision was first seen in votes, and the watermark then
         self._seen: tuple[str, int] = ("", 0)
 
@@ -86,12 +88,17 @@ class Deployer:
 
     async def stop(self) -> None:
         """Let another evaluator have it at once. Raises Unavailable."""
-        if self.leads:
-            await release(self._client, self._declared.name, self._holder)
+        led, self.leads, self._over = self.leads, False, True
+        if led:
+            async with self._holding:  # or what is under way would take it again
+                await release(self._client, self._declared.name, self._holder)
 
     async def _hold(self, registry: Registry) -> int | None:
-        token = await hold(self._client, self._declared.name, self._holder, registry.token)
-        self.leads = token is not None
+        async with self._holding:
+            token = None
+            if not self._over:
+                token = await hold(self._client, self._declared.name, self._holder, registry.token)
+            self.leads = token is not None and not self._over
         return token
 
     def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:

@@ -106,7 +106,7 @@ def test_a_member_of_certain_hours_is_compared_with_the_same_hours():
         return 60 if start % DAY < 3 * HOUR else 0
 
     assert judged(story(evening)) is None
-    assert judged(story(lambda start: 0 if START <= start else evening(start))) is not None
+    assert judged(story(lambda start: 0 if start >= START else evening(start))) is not None
     morning = story(lambda start: 60 if start % DAY > 3 * HOUR else 0)
     assert judged(morning) is None
 
@@ -165,7 +165,7 @@ def test_a_replacement_is_compared_with_what_it_replaces():
 
 
 def test_late_requests_do_not_move_the_beginning():
-    """A request with a timestamp of days ago that is answered while it bakes does not make those days its own."""
+    """An answered request with a timestamp of days ago does not make those days its own."""
     cells = story(steady, failed=60, late=7)
     assert answering_since(cells, 2, 0) == int(cells.starts[10])
     assert judged(cells) is not None
@@ -183,7 +183,7 @@ def test_nothing_is_said_before_a_bucket_is_full_and_of_few_requests():
 
 
 def test_false_alarms_are_rare():
-    """Members that do in the OR what they did in shadow, looked at again and again while they bake for a day."""
+    """Members that do what they did in shadow, looked at again and again while they bake for a day."""
     rng, bakes, alarms = np.random.default_rng(3), 300, {"errors": 0, "rate": 0, "precision": 0}
     for _ in range(bakes):
         rate, fails = float(rng.choice([0.002, 0.02, 0.1])), float(rng.choice([0.0, 0.01, 0.04]))

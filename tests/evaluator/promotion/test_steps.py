@@ -125,7 +125,7 @@ def test_who_is_redundant_is_told_beside_whom():
 
 
 def test_an_approval_outlives_evidence_that_is_not_enough_yet_and_a_recommendation_does_not():
-    """HOLD against a better suite supersedes who is only recommended; who is queued waits, and is not deployed."""
+    """HOLD against a better suite supersedes who is only recommended; who is queued waits."""
     story = approved("c@1", "d@1")
     story.verdicts["c@1"] = verdict("HOLD", "needs_labels")
     assert story.settle() == ["c@1 queued", "d@1 queued", "d@1 deploying"]
