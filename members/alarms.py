@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import TopicPartition
 
+from members.ownership import Owned
 from streams.events import cloud_event
 from streams.times import format_duration
 
@@ -48,6 +52,20 @@ class Alarms:
         """It answers again, or is not asked any more."""
         if (since := self._suspended.pop(member, None)) is not None:
             self._put(SUSPENDED, member, "resolved", since, now, why=why)
+
+    def look(
+        self, consumer: Any, topic: str, every: Iterable[Owned], data: Mapping[Any, Sequence[Any]]
+    ) -> None:
+        """Judge by what was just read from `topic` (partition → records), and what is still to be read."""
+        behind = 0
+        for owned in every:
+            with suppress(AssertionError, IllegalStateError):  # it went a moment ago
+                behind += max(
+                    0, (consumer.highwater(TopicPartition(topic, owned.partition)) or 0) - owned.position
+                )
+        if data or not behind:
+            produced = min((records[-1].timestamp for records in data.values() if records), default=None)
+            self.read(produced, behind, time.time_ns() // 1_000_000)
 
     def read(self, produced: int | None, behind: int, now: int) -> None:
         """A record was read that had been produced at `produced`; None where there was none to read.

@@ -23,6 +23,7 @@ from members.registry.log import RegistryLog
 from members.swapping import serves_from, unlike
 from members.trial import TOLERATED, TRIAL_AT_MOST, try_member
 from streams.batch import Batch
+from streams.connect import until_available
 from streams.suite import FeatureType, MemberSpec, Suite
 
 log = logging.getLogger("chorus")
@@ -78,7 +79,7 @@ class LiveRoster(Following):
         self._features = suite.features
         revision = self.registry.revision
         baking = self._baking()
-        refused = await self._tried(self._spec(baking.member)) if baking is not None else ""
+        refused = await self._tried_again(baking) if baking is not None else ""
         if baking is not None and baking.revision is not None and refused:
             self._refuse(baking, refused)
             revision = baking.revision - 1
@@ -87,6 +88,20 @@ class LiveRoster(Following):
         await self.panel.load()
         self._take(ids, revision)
         return suite
+
+    async def _tried_again(self, baking: Deployment) -> str:
+        """Why this host, which has just been started, does not take the baking member; empty where it does.
+
+        A member that ends its process while it votes would do so for ever: a second start is one too many.
+        """
+        if starts := baking.starts.get(self.name):
+            return f"this host ended {len(starts) + 1} times while it was baking"
+        if refused := await self._tried(self._spec(baking.member)):
+            return refused
+        why = "the host was started anew while it was baking"
+        self._reports.append(self._report("ready", baking.member, why, deployment=baking.id))
+        await until_available(self._send)  # before anything is asked of it
+        return ""
 
     def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:
         return self.crew, None

@@ -30,7 +30,9 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 from mode import Service
 
+from members.alarms import Alarms
 from members.batches import Scorer
+from members.clients import Clients
 from members.crew import Fixed, arrange, share_out
 from members.deploying import LiveRoster
 from members.ownership import Listener, Owned, group_of, new
@@ -40,9 +42,8 @@ from members.registry.log import RegistryLog
 from members.sending import Abandoned, Sender, briefly
 from members.sharing import ShadowRoster
 from members.silence import Silence
-from members.transactions import Transactions, open_transactions
-from streams.connect import check_topics, make_consumer, make_producer, no_broker, until_available
-from streams.errors import Unavailable
+from members.transactions import Transactions
+from streams.connect import until_available
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.suite import Stage, Suite
@@ -87,6 +88,7 @@ class HostService(Service):
         self.group = group_of(suite.name, stage, members)
         self._metrics = (metrics or Metrics()).host
         self._silence = Silence(settings, self.topics.requests, self._metrics)
+        self._alarms = Alarms(suite.name, name, stage, lag_after=settings.host.lag_after)
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         specs = [] if registry else [suite.members[each] for each in members]
@@ -97,12 +99,12 @@ class HostService(Service):
         self._batches: set[asyncio.Task[None]] = set()
         self._committed: dict[int, int] = {}
         self._commit_due = 0.0
+        self._clients: Clients | None = None
         self._consumer: Any = None
-        self._producer: Any = None
         self._tail: Tail | None = None
         self._transactions: Transactions | None = None
         self._main: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._roster: Fixed | LiveRoster | ShadowRoster = Fixed(members, self._panel)
         if registry is not None:
             host: dict[str, Any] = {"name": name, "owned": self._owned, "under_way": lambda: self._batches}
@@ -130,11 +132,12 @@ class HostService(Service):
             await asyncio.wait(self._batches, timeout=1)
         for task in self._batches:
             task.cancel()
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._beside:
+            task.cancel()
         if self._consumer is not None:
             await briefly(self._commit(force=True))
-        await briefly(self._close())
+        if self._clients is not None:
+            await briefly(self._clients.close())
         await briefly(self._roster.close())
         await briefly(self._panel.close())
 
@@ -152,8 +155,9 @@ class HostService(Service):
         self.suite = await self._roster.open(self.suite)
         self.members = list(self._roster.ids)
         await until_available(self._connect)
-        self._following = asyncio.create_task(self._roster.run())
-        self._following.add_done_callback(self._ended)
+        for work in (self._roster.run(), self._alarms.run(self._send_alert)):
+            self._beside.append(asyncio.create_task(work))
+            self._beside[-1].add_done_callback(self._ended)
         while not self.should_stop:
             try:
                 await self._turn()
@@ -175,41 +179,12 @@ class HostService(Service):
             self._said = text
 
     async def _connect(self) -> None:
-        """Connect and check the topics. Raises Unavailable, and leaves nothing open then."""
+        """Connect, and join the group. Raises Unavailable, and leaves nothing open then."""
         kafka = self.settings.kafka
-        self._consumer = make_consumer(kafka, group=self.group, max_partition_fetch_bytes=4 << 20)
-        self._producer = make_producer(kafka, max_batch_size=900_000, request_timeout_ms=10_000)
-        if self.stage == "live":
-            group = f"{self.suite.name}.live.tail"
-            tail = make_consumer(kafka, group=group, max_partition_fetch_bytes=4 << 20)
-            self._tail = Tail(tail, self.topics.votes)
-        try:
-            await self._consumer.start()
-            await self._producer.start()
-            wanted = [self.topics.requests, self.topics.votes]
-            if self._tail is not None:
-                await self._tail.consumer.start()
-                wanted += [self.topics.decisions, self.topics.dead_letters]
-                self._transactions = await open_transactions(kafka, wanted[0], self.group, self._again)
-            await check_topics(self._consumer, wanted)
-            counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
-        except KafkaError:
-            await self._close()
-            raise Unavailable(no_broker(kafka)) from None
-        except Unavailable:
-            await self._close()
-            raise
-        votes = counts[self.topics.votes]
-        if self._tail is not None:
-            if votes < counts[self.topics.requests]:
-                log.warning(
-                    "%s has fewer partitions than %s: a host that takes over has to read all of it",
-                    self.topics.votes,
-                    self.topics.requests,
-                )
-            every = [TopicPartition(self.topics.votes, i) for i in range(votes)]
-            self._tail.consumer.assign(every)
-            self._tail.consumer.pause(*every)
+        clients = Clients(kafka, self.suite.name, self.group, live=self.stage == "live")
+        await clients.open(self._again)
+        self._clients, self._consumer = clients, clients.consumer
+        self._tail, self._transactions = clients.tail, clients.transactions
         self._scorer = Scorer(
             self.suite,
             self.settings,
@@ -217,17 +192,15 @@ class HostService(Service):
             members=self.members,
             name=self.name,
             panel=self._panel,
-            sender=Sender(self._producer, kafka.bootstrap_servers),
+            sender=Sender(clients.producer, kafka.bootstrap_servers),
             metrics=self._metrics,
-            partitions=counts,
+            partitions=clients.counts,
         )
         self._consumer.subscribe([self.topics.requests], listener=Listener(self._revoked, self._assigned))
 
-    async def _close(self) -> None:
-        tail = self._tail.consumer if self._tail else None
-        every = (self._transactions, self._consumer, tail, self._producer)
-        self._consumer = self._producer = self._tail = None
-        await asyncio.gather(*(each.stop() for each in every if each is not None), return_exceptions=True)
+    async def _send_alert(self, key: bytes, value: bytes) -> None:
+        assert self._clients
+        await self._clients.producer.send_and_wait(self.topics.alerts, value, key=key)
 
     # -- the loop
 
@@ -244,6 +217,7 @@ class HostService(Service):
         data = await self._consumer.getmany(timeout_ms=self._tick, max_records=self.settings.host.batch)
         if data:
             self._metrics.stage.labels("fetch").observe(time.perf_counter() - began)
+        self._alarms.look(self._consumer, self.topics.requests, self._owned.values(), data)
         for tp, records in data.items():
             owned = self._owned.get(tp.partition)
             if owned is not None and owned.wanted and records:
@@ -390,6 +364,8 @@ class HostService(Service):
         self._metrics.member_events.labels(member, kind).inc()
         if kind in ("suspended", "resumed"):
             self._metrics.suspended.labels(member).set(kind == "suspended")
+            tell = self._alarms.suspended if kind == "suspended" else self._alarms.resumed
+            tell(member, detail, time.time_ns() // 1_000_000)
         if isinstance(self._roster, LiveRoster):
             self._roster.on_event(kind, member, detail)
         log.log(

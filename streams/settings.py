@@ -106,6 +106,8 @@ class Host(_Part):
     #: what the scheduler and the interpreter may add to a member's budget before it counts as late
     budget_grace: Duration = 250
     commit_every: Duration = 500
+    #: age of the requests that a host reads from which on it is said to lag
+    lag_after: Duration = 60_000
 
 
 class Limits(_Part):

@@ -88,7 +88,8 @@ class Entry(_Frozen):
 
 class Deployment(_Frozen):
     """Who has the slot. began: ms on the writer's clock; swapped: event time (ms) of the swap, when there was
-    one, and `revision` the one that it made. ready, refused: what hosts reported (host → why)."""
+    one, and `revision` the one that it made. ready, refused: what hosts reported (host → why). starts: host →
+    ids of its reports that it was started anew while the member was baking."""
 
     id: str
     member: str
@@ -98,6 +99,7 @@ class Deployment(_Frozen):
     revision: int | None = None
     ready: tuple[str, ...] = ()
     refused: dict[str, str] = {}
+    starts: dict[str, tuple[str, ...]] = {}
 
 
 class Registry(_Frozen):
@@ -355,10 +357,11 @@ def _report(registry: Registry, event: Event) -> tuple[Registry, str | None]:
     if deployment is None or (deployment.id, deployment.member) != (event.deployment, event.member):
         return registry, f"{event.member} is not being deployed as {event.deployment}"
     if event.kind == "ready":
-        if deployment.swapped is not None or deployment.revision is not None:
-            return registry, f"{event.member} has been swapped in already"
         ready = tuple(sorted({*deployment.ready, event.who}))
         update: dict[str, Any] = {"ready": ready}
+        if deployment.revision is not None:  # it had it in the OR already, and begins again
+            ids = {*deployment.starts.get(event.who, ()), event.id}  # the same report twice is one
+            update = {"starts": {**deployment.starts, event.who: tuple(sorted(ids))}}
     else:
         update = {"refused": {**deployment.refused, event.who: event.why}}
     return registry.model_copy(update={"deployment": deployment.model_copy(update=update)}), None

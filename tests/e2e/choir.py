@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -26,4 +27,17 @@ class Brittle(Above):
             type(self).calls += 1
             if self.calls > 8:
                 raise RuntimeError("the disk is full")
+        return super().vote(batch)
+
+
+class Deadly(Above):
+    """Well while it is a shadow; in the live host it ends the whole process."""
+
+    calls = 0
+
+    def vote(self, batch):
+        if "serve" in sys.argv:
+            type(self).calls += 1
+            if self.calls > 4:
+                os._exit(3)
         return super().vote(batch)

@@ -27,7 +27,9 @@ RULES = {
     "second@1": ("c", 0.94, 0.85),
     "brittle@1": ("d", 0.94, 0.85),
     "bad@1": ("e", 0.90, 0.02),
+    "deadly@1": ("d", 0.90, 0.02),
 }
+CLASSES = {"brittle@1": "Brittle", "deadly@1": "Deadly"}
 FEATURES = "abcde"
 PER_DAY = 600
 
@@ -44,14 +46,15 @@ def write_suite(folder: Path, *, members: tuple[str, ...], mode: str = "advise",
     parts = [
         f'[[member]]\nname = "{who.partition("@")[0]}"\nversion = "{who.partition("@")[2]}"\n'
         f'stage = "{"live" if who == "base@1" else "shadow"}"\nowner = "{who[:3]}@example.com"\n'
-        f'loader = "choir:{"Brittle" if who == "brittle@1" else "Above"}"\n'
+        f'loader = "choir:{CLASSES.get(who, "Above")}"\n'
         f'params = {{ feature = "{RULES[who][0]}", above = {RULES[who][1]} }}\nbudget_ms = 5000\n'
         for who in members
     ]
     features = "\n".join(f'{name} = "float"' for name in FEATURES)
     path = folder / "suite.toml"
     path.write_text(
-        f'name = "{name}"\nbucket = "1h"\nwindows = ["1d", "7d"]\nretention = "400d"\n\n[labels]\nhorizon = "3h"\n\n'
+        f'name = "{name}"\nbucket = "1h"\nwindows = ["1d", "7d"]\nretention = "400d"\n\n'
+        '[labels]\nhorizon = "3h"\n\n'
         f'[policy]\nmode = "{mode}"\nmin_span = "3d"\nbake = "12h"\ncooldown = "12h"\n{more}\n'
         f"[features]\n{features}\n\n" + "\n".join(parts),
         encoding="utf-8",

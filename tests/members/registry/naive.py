@@ -90,9 +90,8 @@ class Naive:
         if event.kind == "refused":
             slot.refused = True
             return True
-        if not slot.swapped:
-            slot.ready = True
-        return not slot.swapped
+        slot.ready = True
+        return True
 
     def _legal(self, event: Event) -> bool:
         name, kind, slot = event.member, event.kind, self.slot
