@@ -35,6 +35,7 @@ class Deployer:
         self._holding = asyncio.Lock()
         #: the deployment whose revision was first seen in votes, and the watermark then
         self._seen: tuple[str, int] = ("", 0)
+        self._noticed: dict[tuple[str, int], int] = {}
 
     async def act(self, status: Mapping[str, Any], history: History) -> None:
         """Write what is due. Raises Unavailable.
@@ -57,6 +58,7 @@ class Deployer:
                 gains=gains(status),
                 answering=answering,
                 breach=trouble,
+                noticed=self._notice(registry, watermark),
             )
         await self._write(view)
 
@@ -100,6 +102,16 @@ class Deployer:
                 token = await hold(self._client, self._declared.name, self._holder, registry.token)
             self.leads = token is not None and not self._over
         return token
+
+    def _notice(self, registry: Registry, watermark: int) -> dict[str, int]:
+        """Since when members are seen in shadow that a person, who does not know event time, sent there."""
+        back = [
+            (name, entry.since)
+            for name, entry in registry.entries.items()
+            if entry.state == "shadow" and entry.by_hand and entry.watermark is None
+        ]
+        self._noticed = {key: self._noticed.get(key, watermark) for key in back}
+        return {name: at for (name, _), at in self._noticed.items()}
 
     def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
         """Event time since which requests are answered with the baking member, and what is wrong with it."""

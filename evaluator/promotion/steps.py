@@ -31,7 +31,8 @@ class View:
     verdicts: their documents, judged against the registry's present live members; gains: by candidate, the
     positives a day that it alone would catch, None where no label says so; answering: event time since which
     requests are answered with the member that is baking, as far as votes have shown; breach: what the
-    guardrails say of it.
+    guardrails say of it. noticed: members that a person sent back without knowing the event time → when the
+    evaluator first saw them in shadow.
     """
 
     registry: Registry
@@ -44,6 +45,7 @@ class View:
     gains: Mapping[str, float | None] = field(default_factory=dict)
     answering: int | None = None
     breach: str | None = None
+    noticed: Mapping[str, int] = field(default_factory=dict)
 
 
 def next_step(view: View) -> Event | None:
@@ -194,7 +196,11 @@ def _start(view: View, watermark: int) -> Iterator[Event]:
     registry = view.registry
     if registry.deployment is not None:
         return
-    rested = registry.rolled_back is None or watermark - registry.rolled_back >= view.policy.cooldown
+    last = registry.rolled_back
+    if last is not None:
+        same = (view.noticed.get(name, 0) for name, e in registry.entries.items() if e.fell_back == last)
+        last = max(last, *same, 0)
+    rested = last is None or watermark - last >= view.policy.cooldown
     for name in ranked(view):
         entry = registry.entries[name]
         verdict = view.verdicts.get(name)
@@ -212,7 +218,8 @@ def _recommend(view: View, watermark: int) -> Iterator[Event]:
         verdict = view.verdicts.get(name)
         if entry.state != "shadow" or verdict is None or verdict["state"] != "PROMOTE":
             continue
-        if entry.fell_back is not None and watermark - entry.fell_back < view.policy.cooldown:
+        known = [at for at in (entry.fell_back, view.noticed.get(name)) if at is not None]
+        if known and watermark - max(known) < view.policy.cooldown:
             continue
         evidence = {
             "verdict": dict(verdict),

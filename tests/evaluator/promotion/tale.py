@@ -43,6 +43,7 @@ class Tale:
         self.gains: dict[str, float | None] = {}
         self.answering: int | None = None
         self.breach: str | None = None
+        self.noticed: dict[str, int] = {}
         self.told: list[Event] = []
         out = replaces or {}
         specs = [
@@ -79,7 +80,7 @@ class Tale:
         return View(
             registry=self.registry, policy=self.policy, watermark=self.watermark, labels_through=self.labels,
             now=self.now, token=self.token, verdicts=self.verdicts, gains=self.gains,
-            answering=self.answering, breach=self.breach,
+            answering=self.answering, breach=self.breach, noticed=self.noticed,
         )  # fmt: skip
 
     def step(self) -> Event | None:

@@ -314,6 +314,19 @@ def test_after_a_roll_back_nothing_is_deployed_within_the_cooldown_but_by_hand()
     assert story.settle() == ["d@1 deploying"]
 
 
+def test_a_roll_back_by_hand_rests_from_when_it_was_seen():
+    """Who wrote it did not know the event time."""
+    story = tale(mode="auto")
+    story.deploy("c@1")
+    story.later(30 * DAY)
+    assert story.person("rolled_back", "c@1", watermark=None) is None
+    story.verdicts = {"d@1": verdict()}
+    story.noticed = {"c@1": story.watermark}
+    assert story.settle() == ["d@1 recommended", "d@1 approved", "d@1 queued"]
+    story.later(DAY)
+    assert story.settle() == ["d@1 deploying"]
+
+
 # -- replacements
 
 
