@@ -29,6 +29,10 @@ class Log:
 
     async def start(self) -> None: ...
 
+    async def append(self, event: Event) -> None:
+        self.registry, ignored = fold(self.registry, self.registry.applied, event)
+        assert ignored is None
+
     async def found(self, suite: Suite, who: str) -> None: ...
 
 
