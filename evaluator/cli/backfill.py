@@ -21,10 +21,12 @@ from rich.progress import Progress as Bar
 
 from evaluator.backfilling import Coverage, suite_watermark
 from evaluator.cli.main import Json, RedisUrl, Servers, SuiteFile, _open
+from evaluator.cli.registering import with_log
 from evaluator.cli.whatif import resolve
 from evaluator.status import read_status
 from members.backfill import Backfill
 from members.loading import extend_path
+from members.registry.log import RegistryLog
 from members.replay import Outcome, Progress
 from streams.app import quicken
 from streams.connect import ping_broker, ping_redis, redis_client
@@ -61,6 +63,11 @@ def backfill(
     """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""
     declared, settings = _open(suite, bootstrap_servers, redis_url)
     extend_path(suite)
+
+    async def registered(found: RegistryLog) -> Suite:
+        return found.registry.suite(declared)
+
+    declared = with_log((declared, settings), registered)
     return run_backfill(
         declared,
         settings,

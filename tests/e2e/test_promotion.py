@@ -23,7 +23,7 @@ from streams.errors import Unavailable
 from streams.settings import Kafka, Redis
 from tests.e2e.clients import read_topic
 from tests.e2e.drive import CHORUS, Up, environment
-from tests.e2e.parade import Parade, fires, write_suite
+from tests.e2e.parade import DAY, START, Parade, fires, write_suite
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -270,3 +270,33 @@ async def deadly(up: Up, broker: Any) -> None:
         assert "ended 2 times while it was baking" in back.why
         assert watcher.registry.live == ("base@1",)
         await check_decisions(up, parade, log, revisions={1, 2, 3})
+
+
+def test_a_candidate_of_today_is_recommended_after_its_backfill(tmp_path, embedded_broker):
+    """Added with one command over a month of retained traffic: its verdict is there when that is replayed."""
+    with Up(write_suite(tmp_path, members=("base@1",))) as up:
+        up.wait()
+        asyncio.run(latecomer(up, embedded_broker))
+        assert up.stop() == 0
+
+
+async def latecomer(up: Up, broker: Any) -> None:
+    parade = Parade(up.suite, up.bootstrap, pace=0.0)
+    await parade.march(lambda: parade.time >= START + 30 * DAY)
+    async with RegistryLog(kafka_of(up, broker), up.suite.name, keep=True) as log:
+        watcher = Watcher(up, log)
+        following = asyncio.create_task(watcher.follow())
+        added = ["members", "add", "late@1", "--loader", "choir:Above", "--owner", "lea@example.com"]
+        added += ["--param", "feature=b", "--param", "above=0.92", "--reason", "a new idea"]
+        await chorus(up, *added, "--trained-through", "2025-02-28T00:00:00Z")
+        await watcher.until(lambda r: "late@1" in r.shadow, "late@1 was not added")
+        told = await chorus(up, "backfill", "late", "--since", "40d", "--json", "--redis-url", up.redis_url)
+        done = [event for line in told.splitlines() if (event := json.loads(line))["event"] == "done"]
+        assert done, told
+        await watcher.until(lambda r: state("late@1")(r) == "recommended", "late@1 is not recommended")
+        following.cancel()
+        await watcher.redis.aclose()
+    windows = (await asyncio.to_thread(up.status))["windows"]
+    late = next(member for member in windows[0]["members"] if member["id"] == "late@1")
+    assert late["verdict"]["state"] == "PROMOTE"
+    assert late["verdict"]["blocks"] >= 27
