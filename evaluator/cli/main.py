@@ -216,12 +216,13 @@ def demo(
     speed: Annotated[float, Parameter(help="Seconds of event time per second; 0 is as fast as it goes.")] = 0,
     days: Annotated[int | None, Parameter(help="How many days of the year to replay.")] = None,
     exit: Annotated[bool, Parameter(negative="", help="Stop when all is counted.")] = False,
+    auto: Annotated[bool, Parameter(negative="", help="Candidates go live by themselves.")] = False,
     json: Json = False,
 ) -> int:
     """Replay a real year of flights, and show what each member alone contributes."""
     from evaluator.demo.run import run_demo
 
-    return run_demo(speed=speed, days=days, exit=exit, json=json)
+    return run_demo(speed=speed, days=days, exit=exit, auto=auto, json=json)
 
 
 @app.command(group=LOOKING)

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -32,6 +33,12 @@ AHEAD = 28 * DAY
 #: Seconds without anything being counted after which `--exit` gives up.
 PATIENCE = 120.0
 _POLL = 0.5
+#: What lets the evidence decide. A week of the replay is over in a second.
+_AUTO = """
+[policy]
+mode = "auto"
+bake = "7d"
+"""
 
 
 def suite_file() -> Path:
@@ -39,20 +46,34 @@ def suite_file() -> Path:
     return Path(str(resources.files("evaluator.demo").joinpath("suite.toml")))
 
 
-def run_demo(*, speed: float = 0, days: int | None = None, exit: bool = False, json: bool = False) -> int:
+def run_demo(
+    *,
+    speed: float = 0,
+    days: int | None = None,
+    exit: bool = False,
+    auto: bool = False,
+    json: bool = False,
+) -> int:
     """Run the demo and return the exit code: 0, or 1 when something was not counted in time.
 
     speed: seconds of event time per second of wall clock, 0 is as fast as possible; days: how many to
-    replay, None for the year; exit: stop when all is counted, else stay up until Ctrl-C; json: JSON lines,
-    the last of them the status document. Raises ChorusError where it cannot go on.
+    replay, None for the year; exit: stop when all is counted, else stay up until Ctrl-C; auto: candidates go
+    live by themselves; json: JSON lines, the last of them the status document. Raises ChorusError where it
+    cannot go on.
     """
-    return asyncio.run(_Demo(speed, days, exit, make_screen(as_json=json)).run())
+    screen = make_screen(as_json=json)
+    if not auto:
+        return asyncio.run(_Demo(suite_file(), speed, days, exit, screen).run())
+    with TemporaryDirectory(prefix="chorus-demo-") as folder:
+        path = Path(folder) / "suite.toml"
+        path.write_text(suite_file().read_text(encoding="utf-8") + _AUTO, encoding="utf-8")
+        return asyncio.run(_Demo(path, speed, days, exit, screen).run())
 
 
 class _Demo:
-    def __init__(self, speed: float, days: int | None, exit: bool, screen: Screen) -> None:
-        self.speed, self.days, self.exit, self.screen = speed, days, exit, screen
-        self.suite: Suite = load_suite(suite_file())
+    def __init__(self, path: Path, speed: float, days: int | None, exit: bool, screen: Screen) -> None:
+        self.path, self.speed, self.days, self.exit, self.screen = path, speed, days, exit, screen
+        self.suite: Suite = load_suite(path)
         self.doc: dict[str, Any] | None = None
         self.trend = Trend()
         self.progress = Progress(0, 0, 0)
@@ -65,7 +86,7 @@ class _Demo:
         loop, main = asyncio.get_running_loop(), asyncio.current_task()
         # The table is the news; what goes wrong is still told.
         os.environ.setdefault("CHORUS_LOG_LEVEL", "WARNING")
-        up = Up(suite_file(), on_event=self._event)
+        up = Up(self.path, on_event=self._event)
         asked = False
 
         def stop() -> None:
@@ -182,7 +203,7 @@ class _Demo:
             url = settings.redis.url.get_secret_value()
             sentences.append(
                 "All is counted. Press Ctrl-C to stop; until then there is also "
-                f"chorus status --suite {suite_file()} --redis-url {url}"
+                f"chorus status --suite {self.path} --redis-url {url}"
             )
         self._finish(sentences)
         if not self.exit:
