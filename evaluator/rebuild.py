@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from evaluator.keys import meta_key
+from evaluator.keys import meta_key, registry_key
 from evaluator.service import EvaluatorService
 from evaluator.store import Store, ensure_meta, layout_of, read_meta
+from members.registry.log import RegistryLog
 from streams.connect import ping_broker, ping_redis, redis_client
 from streams.errors import StoreError
 from streams.settings import Settings
@@ -37,9 +38,11 @@ async def rebuild(
             await client.unlink(meta_key(suite.name))
         await ensure_meta(client, suite.name, wanted)
         await Store(client, suite.name, wanted).wipe()
+        await client.unlink(registry_key(suite.name))
     finally:
         await client.aclose()
-    service = EvaluatorService(suite, settings, name="rebuild", group=False)
+    log = RegistryLog(settings.kafka, suite.name)
+    service = EvaluatorService(suite, settings, name="rebuild", group=False, registry=log)
     async with service:
         while not service.at_rest:
             if service.crashed:

@@ -317,7 +317,7 @@ class EvaluatorService(Service):
                     status = status_of(self.suite, self.history, self.settings.host.leap)
                     await self._expire(status)
                     self._show(status)
-                    if self.registrar is not None and self._caught_up:
+                    if self.registrar is not None and self._group and self._caught_up:
                         await self.registrar.look(status, self.history)
                     if self.registrar is None or self.registrar.leads:
                         await self._announcer.announce(status)
