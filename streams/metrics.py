@@ -159,6 +159,18 @@ class EvaluatorMetrics:
         self.declining = Gauge(
             "chorus_member_declining", "1 while a live member is worse than its own past.", ["member"], **on
         )
+        self.state = Gauge(
+            "chorus_member_state",
+            "1 for where the member is between shadow and live.",
+            ["member", "state"],
+            **on,
+        )
+        self.revision = Gauge(
+            "chorus_suite_revision",
+            "Revision of the suite: as registered, and as requests were last answered.",
+            ["kind"],
+            **on,
+        )
         self.webhook_deliveries = Counter(
             "chorus_webhook_deliveries_total",
             "Attempts to deliver an alert: delivered, retried, refused; skipped were not tried.",
@@ -179,11 +191,16 @@ class EvaluatorMetrics:
         """Take the contribution of every member from a status document (docs/status.md)."""
         seen: dict[Gauge, dict[tuple[str, ...], float]] = {
             self.requests: {}, self.precision: {}, self.scored: {},
-            self.verdict: {}, self.e_value: {}, self.declining: {},
+            self.verdict: {}, self.e_value: {}, self.declining: {}, self.state: {}, self.revision: {},
         }  # fmt: skip
+        if (registry := status.get("registry")) is not None:
+            seen[self.revision][("registered",)] = registry["revision"]
+        if status.get("revision"):
+            seen[self.revision][("answered",)] = status["revision"]
         for window in status["windows"]:
             for member in window["members"]:
                 at = (member["id"], member["stage"], window["name"], window["view"])
+                seen[self.state][member["id"], member.get("state", member["stage"])] = 1
                 if verdict := member.get("verdict"):
                     seen[self.verdict][member["id"], verdict["state"]] = 1
                     seen[self.declining][(member["id"],)] = int(verdict["decay"] is not None)
