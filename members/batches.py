@@ -154,6 +154,7 @@ class Scorer:
                     part = [record for record in records if first <= record.offset < stop]
                     if votes is None:
                         part_scored = await self._score(owned, self._decode(owned, part), crew)
+                        await crew.announced(owned.partition)
                         async with self._together(owned, stop):
                             await self._write_scored(owned, part_scored, first, stop)
                     else:
@@ -166,12 +167,16 @@ class Scorer:
         decoded = self._decode(owned, records)
         del records  # what waits for the broker does without them
         batch = await self._score(owned, decoded, crew)
-        owned.ready += 1
+        # The first ones of a crew may have to wait for the registry: what is written does not wait for them.
+        joins = crew.revision == owned.revision
+        owned.ready += joins
         try:
             await owned.order.acquire()
         finally:
-            owned.ready -= 1
+            owned.ready -= joins
         try:
+            await crew.announced(owned.partition)
+            owned.revision = crew.revision
             async with self._together(owned, end, join=True) as committed:
                 tail = await self._write_scored(owned, batch, start, end)
         finally:
@@ -212,7 +217,6 @@ class Scorer:
     async def _write_scored(self, owned: Owned, batch: Scored, start: int, end: int) -> int:
         """Steps 2 and 3; returns the offset of the (last) votes record."""
         crew = batch.crew
-        await crew.announced(owned.partition)
         began = time.perf_counter()
         frame = self._frame(owned, crew, start, end, watermark=batch.watermark)
         live = self._stage == "live"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,17 @@ from members.swapping import serves_from, unlike
 from members.trial import TOLERATED, TRIAL_AT_MOST, try_member
 from streams.batch import Batch
 from streams.connect import until_available
+from streams.errors import Unavailable
 from streams.suite import FeatureType, MemberSpec, Suite
 
 log = logging.getLogger("chorus")
 
 #: Seconds that a batch waits for the report of where its crew begins, before it goes on without.
 _ANNOUNCED_WITHIN = 5.0
+#: Seconds that reading the registry may take when a partition is taken over.
+_READ_WITHIN = 2.0
+#: Seconds for which that is not tried again where it failed.
+_BLIND = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class LiveRoster(Following):
         self._unsaid: dict[tuple[int, int], int] = {}  # (revision, partition) → where it begins
         self._said = asyncio.Event()
         self._waived: set[tuple[int, int]] = set()
+        self._blind = 0.0  # until when (monotonic, s) the registry is not asked for at take-overs
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -105,6 +112,20 @@ class LiveRoster(Following):
 
     def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:
         return self.crew, None
+
+    async def look_up(self, owned: Owned) -> None:
+        """Read what an earlier host may have reported of this partition, and be what it was where possible:
+        with an older crew from there on, a member that shadow hosts have let go would not be asked at all."""
+        if time.monotonic() < self._blind:
+            return
+        try:
+            async with asyncio.timeout(_READ_WITHIN):
+                await self.log.refresh()
+        except (Unavailable, TimeoutError) as error:
+            self._blind = time.monotonic() + _BLIND  # many partitions do not wait one after the other
+            log.debug("partition %d is taken over with the registry as it was: %r", owned.partition, error)
+        else:
+            self.step()
 
     def enter(self, owned: Owned) -> None:
         """Say where this host's revision begins, unless that is known."""
@@ -215,6 +236,8 @@ class LiveRoster(Following):
         """Swap as soon as everybody whom the registry's revision names is there."""
         registry = self.registry
         ids, baking = registry.lives[registry.revision], self._baking()
+        if baking is not None and baking.id in self._refused and baking.member not in self.crew.ids:
+            return  # it is to be rolled back: that it can be loaded does not bring it back before
         new = [name for name in ids if name not in self.crew.ids and name not in self._spare]
         started = [self._started(name) for name in new]
         if not all(started):
@@ -244,7 +267,7 @@ class LiveRoster(Following):
                 seat.pace.clear()
         self.crew = Crew(ids, revision, view.vote, lambda p: self._announced(revision, p))
         for partition, owned in self._owned.items():
-            self._unsaid[revision, partition] = owned.position
+            self._unsaid[revision, partition] = serves_from(owned.replay, owned.position, revision)
         out = {name: each for name in gone if (each := self.panel.unseat(name)) is not None}
         self._spare |= {name: seat for name, seat in out.items() if self._may_return(name)}
         self._let_go([seat for name, seat in out.items() if name not in self._spare])
@@ -285,16 +308,26 @@ class LiveRoster(Following):
     async def _send(self) -> None:
         await super()._send()
         while self._unsaid:
+            if gone := [place for place in self._unsaid if self._never_answered(place)]:
+                self._forget(gone)
+                continue
             revision = min(revision for revision, _ in self._unsaid)
             places = {p: at for (r, p), at in self._unsaid.items() if r == revision}
             why = f"answers as revision {revision}"
-            self._reports.append(self._report("serving", "", why, revision=revision, positions=places))
-            await super()._send()
-            for partition, at in places.items():
-                if self._unsaid.get((revision, partition)) == at:
-                    del self._unsaid[revision, partition]
-            self._said.set()
-            self._said = asyncio.Event()
+            # Not with the reports that wait: by the time that it could be written it may be untrue.
+            await self.log.append(self._report("serving", "", why, revision=revision, positions=places))
+            self._forget([(revision, p) for p, at in places.items() if self._unsaid.get((revision, p)) == at])
+
+    def _forget(self, places: list[tuple[int, int]]) -> None:
+        """Nothing waits to be said of these any more."""
+        for place in places:
+            del self._unsaid[place]
+        self._said.set()
+        self._said = asyncio.Event()
+
+    def _never_answered(self, place: tuple[int, int]) -> bool:
+        """Whether a partition went before that revision answered there: it waits for the report."""
+        return place[1] not in self._owned and place not in self._waived
 
     async def _announced(self, revision: int, partition: int) -> None:
         """Wait until it is on record where a revision begins: a successor that did not know would say a later

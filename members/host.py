@@ -281,7 +281,8 @@ class HostService(Service):
             self._committed.update(done)
         if self._tail is not None and not self._scorer.shared_votes:
             await self._tail.commit({self._scorer.votes_partition(p): at for p, at in tails.items()})
-        await self._roster.keep(list(self._owned.values()))
+        # One that went back meanwhile has a mark that its committed offset does not know of yet.
+        await self._roster.keep([o for p, o in self._owned.items() if o.done >= self._committed.get(p, 0)])
         if done:
             self._metrics.stage.labels("commit").observe(time.perf_counter() - began)
 

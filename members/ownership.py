@@ -37,8 +37,9 @@ class Owned:
     #: keeps the batches of the partition in order while two are under way
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     under_way: int = 0
-    #: batches that are scored and wait for `order`
+    #: batches that are scored and wait for `order`, of the crew that wrote last, whose `revision` that is
     ready: int = 0
+    revision: int = -1
     heard: float = field(default_factory=time.monotonic)
     idle_told: bool = False
     #: the latest revision whose report was acted on here (members/sharing.py)

@@ -60,6 +60,7 @@ class Seat:
     busy: bool = False  # an abandoned call has not come back yet
     reason: str = "it is not loaded yet"
     pace: deque[float] = field(default_factory=lambda: deque(maxlen=_PACE))
+    out: bool = False  # it has given up its seat; batches that were handed out before may still ask it
 
     def allowed(self, n: int, grace: float) -> float:
         """Seconds of wall clock that one vote() over n requests may take."""
@@ -138,18 +139,19 @@ class Panel:
         """Let a member that does not sit yet vote on real requests; returns what is wrong, or None."""
         n, best = len(batch), float("inf")
         runner = Runner()
-        for _ in range(_WARM):
-            job = Job([partial(_call, seat.member, batch, n)], asyncio.get_running_loop())
-            runner.submit(job)
-            await asyncio.wait({job.done}, timeout=_WARM_AT_MOST)
-            if not job.done.done() and job.abandon(0, lambda: None):
-                return f"it did not answer {n} recent requests within {_WARM_AT_MOST:g} s"
-            answer, error = job.outcomes[0]
-            if answer is None:
-                runner.close()
-                return f"on {n} recent requests: {_say(error or VoteError('no answer'))}"
-            best = min(best, job.took[0])
-        runner.close()
+        try:
+            for _ in range(_WARM):
+                job = Job([partial(_call, seat.member, batch, n)], asyncio.get_running_loop())
+                runner.submit(job)
+                await asyncio.wait({job.done}, timeout=_WARM_AT_MOST)
+                if not job.done.done() and job.abandon(0, lambda: None):
+                    return f"it did not answer {n} recent requests within {_WARM_AT_MOST:g} s"
+                answer, error = job.outcomes[0]
+                if answer is None:
+                    return f"on {n} recent requests: {_say(error or VoteError('no answer'))}"
+                best = min(best, job.took[0])
+        finally:
+            runner.close()
         if best > seat.allowed(n, self._grace):
             return (
                 f"{best * 1000:.1f} ms for {n} recent requests, where {seat.spec.budget_ms:g} ms are allowed"
@@ -157,7 +159,9 @@ class Panel:
         return None
 
     def seat(self, seat: Seat) -> None:
-        """Give a prepared member its seat."""
+        """Give a prepared member its seat; one that sat before begins as one that never failed."""
+        if seat.out:
+            seat.out, seat.breaker = False, self._breaker()
         self._seats[seat.spec.id] = seat
 
     def suspended(self, spec: MemberSpec, reason: str) -> Seat:
@@ -168,7 +172,12 @@ class Panel:
 
     def unseat(self, name: str) -> Seat | None:
         """Take a member's seat away; views that have it keep it."""
-        return self._seats.pop(name, None)
+        seat = self._seats.pop(name, None)
+        if seat is not None:
+            if seat.breaker.suspended:
+                self._on_event("resumed", name, "it is not asked any more")
+            seat.out = True
+        return seat
 
     async def _load(self, seat: Seat) -> None:
         seat.loading = True
@@ -242,7 +251,7 @@ class Panel:
             if no is not None:
                 abstain[i] |= no
             np.logical_and(yes, ~abstain[i], out=true[i])
-            if seat.breaker.succeeded():
+            if seat.breaker.succeeded() and not seat.out:
                 self._on_event("resumed", seat.spec.id, "it answers again")
         return Ballot(true, abstain, failed)
 
@@ -310,7 +319,7 @@ class Panel:
         began = seat.breaker.failed(now)
         while at_once and not seat.breaker.suspended:
             began = seat.breaker.failed(now)
-        if began:
+        if began and not seat.out:  # nobody would ever take it back
             self._on_event("suspended", seat.spec.id, detail)
 
     async def close(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,10 @@ from streams.suite import Suite
 
 log = logging.getLogger("chorus")
 
+#: Seconds after which marks are written again: the broker drops what a group without members committed, a
+#: week after it did.
+_AFRESH = 6 * 3600.0
+
 
 @dataclass(slots=True)
 class Marks:
@@ -35,7 +40,9 @@ class Marks:
 
     consumer: Any
     topic: str
+    clock: Callable[[], float] = time.monotonic
     _written: dict[int, int] = field(default_factory=dict)
+    _since: float | None = None
 
     async def read(self, partition: int) -> int | None:
         """None where nothing has been acted on yet. Raises KafkaError."""
@@ -50,6 +57,9 @@ class Marks:
 
     async def write(self, marks: Mapping[int, int]) -> None:
         """Keep them, where they have changed; an attempt that fails is made again."""
+        if self._since is None or self.clock() - self._since > _AFRESH:
+            self._since = self.clock()
+            self._written.clear()
         new = {p: mark for p, mark in marks.items() if self._written.get(p) != mark}
         if new:
             try:

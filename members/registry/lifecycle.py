@@ -44,6 +44,12 @@ TRANSITIONS: Mapping[Kind, tuple[frozenset[State | None], State | None]] = {
     "retired": (frozenset(("shadow", "recommended", "approved", "queued", "live")), "retired"),
     "back_to_shadow": (frozenset(("live", "retired")), "shadow"),
 }
+#: Kinds in the words of a sentence that says what cannot be done.
+_SAID: Mapping[Kind, str] = {
+    "aborted": "declined or aborted",
+    "rolled_back": "rolled back",
+    "back_to_shadow": "put back to shadow",
+}
 #: What may change in the description of a version; anything else makes another version.
 DESCRIPTIVE = frozenset(("stage", "owner", "team", "contact", "description", "tags"))
 
@@ -197,7 +203,9 @@ def _illegal(registry: Registry, entry: Entry | None, event: Event) -> str | Non
     if not registry.revision:
         return "the suite has not been founded yet"
     if state not in legal:
-        return f"{name} is {state or 'not registered'}, and cannot be {kind.replace('_', ' ')} from there"
+        from_ = ", ".join(sorted(each or "not registered" for each in legal))
+        said = _SAID.get(kind, kind)
+        return f"{name} is {state or 'not registered'}, and cannot be {said}: that goes from {from_}"
     if event.after != (entry.position if entry is not None else None):
         return f"{name} has changed since this was written"
     if kind == "added":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,5 +117,61 @@ def test_nothing_overtakes_a_batch_that_is_being_scored(stage: str) -> None:
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
         assert owned.done == 3
         assert [end for _, end in written] == sorted(end for _, end in written)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_written_does_not_wait_for_a_crew_that_is_not_announced() -> None:
+    """A transaction is left open for the next batch of the same crew, and for no other."""
+
+    async def scenario() -> None:
+        left_open: list[tuple[int | None, bool]] = []
+        go, said = asyncio.Event(), asyncio.Event()
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result(None)
+
+        class Sent(Sender):
+            async def one(self, *_: object) -> int:
+                await go.wait()
+                return 1
+
+            async def many(self, *_: object) -> None: ...
+
+            @asynccontextmanager
+            async def together(
+                self, wanted: object, offset: int | None = None, more: Callable[[], bool] = lambda: False
+            ) -> AsyncIterator[Any]:
+                yield ended
+                left_open.append((offset, more()))
+
+        async def vote(batch: Batch) -> Ballot:
+            none = np.zeros((1, len(batch)), dtype=np.bool_)
+            return Ballot(none, none, np.zeros(1, dtype=np.bool_))
+
+        async def announced(partition: int) -> None:
+            await said.wait()
+
+        declared = suite("s")
+        topics = Topics(declared.name)
+        counts = dict.fromkeys((topics.requests, topics.votes, topics.decisions, topics.dead_letters), 1)
+        scorer = Scorer(
+            declared, Settings(), stage="live", members=["a@1"], name="h", panel=SimpleNamespace(vote=vote),
+            sender=Sent(None, "nowhere"), metrics=Metrics().host, partitions=counts,
+        )  # fmt: skip
+        owned = Owned(0, Watermark(1000, 3), revision=1)
+        value = {"request_id": "r", "timestamp": T0, "features": {"wind": 1.0}}
+        old, new = Crew(("a@1",), 1, vote), Crew(("a@1",), 2, vote, announced)
+        tasks = []
+        for at, crew in enumerate((old, old, new, new)):
+            batch = scorer.batch(owned, [record(value, at)], at, at + 1, crew)
+            tasks.append(asyncio.create_task(batch))
+        for _ in range(50):
+            await asyncio.sleep(0)  # every task runs as far as it can
+        go.set()
+        await asyncio.wait_for(asyncio.gather(*tasks[:2]), 30)
+        assert owned.done == 2
+        said.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 30)
+        assert left_open == [(1, True), (2, False), (3, False), (4, False)]
 
     asyncio.run(scenario())

@@ -10,11 +10,15 @@ import pytest
 
 from members.deploying import LiveRoster
 from members.following import Following
+from members.ownership import Owned
 from members.panel import Panel
 from members.registry.events import Event
-from members.registry.lifecycle import Deployment, Registry, fold
+from members.registry.lifecycle import Deployment, Registry, draft, fold
+from members.sharing import Marks
+from streams.errors import Unavailable
 from streams.settings import Host
 from streams.suite import Suite
+from streams.watermark import Watermark
 from tests.members.panels import FEATURES, batch, spec
 
 
@@ -88,3 +92,140 @@ def test_slow_while_baking() -> None:
     (report,) = asyncio.run(run())
     assert (report.kind, report.member, report.deployment) == ("refused", "m@1", "d")
     assert report.why == "slow while baking: 9.0 ms for 256 requests, where 5 ms are allowed"
+
+
+async def write(log: Log, kind: Any, member: str, **more: Any) -> None:
+    await log.append(draft(log.registry, kind, member, who="w", why="y", at=0, **more))
+
+
+async def baking(log: Log) -> None:
+    """m@1 is in the OR, and may still be rolled back."""
+    await write(log, "added", "m@1", spec=spec("m", "Above"))
+    await write(log, "approved", "m@1", override=True)
+    await write(log, "queued", "m@1")
+    await write(log, "deploying", "m@1", deployment="d")
+    await write(log, "ready", "m@1", deployment="d")
+    await write(log, "swapped", "m@1", deployment="d")
+
+
+def live_roster(log: Any, owned: dict[int, Owned] | None = None) -> LiveRoster:
+    return LiveRoster(
+        log, Panel([], Host(), FEATURES), recent=lambda: None, name="h",
+        owned={} if owned is None else owned, under_way=list,
+    )  # fmt: skip
+
+
+def live(name: str) -> Any:
+    return spec(name, "Above").model_copy(update={"stage": "live"})
+
+
+def test_what_a_host_refused_while_it_bakes_does_not_come_back_before_it_is_rolled_back() -> None:
+    """That it passes another trial is no reason: it would end the host once more."""
+
+    async def run() -> None:
+        log = founded(live("a"))
+        await baking(log)
+        await write(log, "ready", "m@1", deployment="d")  # as another one of this name, at its start
+        log.registry = log.registry.model_copy(
+            update={"deployment": log.registry.deployment.model_copy(update={"starts": {"h": ("x",)}})}  # type: ignore[union-attr]
+        )
+        roster = live_roster(log)
+        await roster.open(Suite(name="s", features=FEATURES))
+        assert [each.kind for each in roster._reports] == ["refused"]
+        roster.step()
+        assert not roster._preparing
+        assert roster.crew.revision == 1
+        await write(log, "rolled_back", "m@1", deployment="d")
+        roster.step()
+        assert (roster.ids, roster.crew.revision) == (("a@1",), 3)
+
+    asyncio.run(run())
+
+
+class Recorded:
+    def __init__(self, start: int, end: int, revision: int) -> None:
+        self.start, self.end, self.revision = start, end, revision
+
+
+def test_a_swap_while_recorded_answers_are_repeated() -> None:
+    """The revision begins behind them: they go out as they were recorded."""
+
+    async def run() -> None:
+        log, owned = founded(live("a"), live("b")), Owned(0, Watermark(1, 1), position=10)
+        recorded: Any = Recorded(0, 20, 1)
+        owned.replay.add(recorded)
+        roster = live_roster(log, {0: owned})
+        await roster.open(Suite(name="s", features=FEATURES))
+        await roster._send()
+        await write(log, "retired", "b@1")
+        roster.step()
+        assert roster._unsaid == {(2, 0): 20}
+
+    asyncio.run(run())
+
+
+def test_a_partition_is_taken_over_with_the_registry_of_now() -> None:
+    """What its last host has reported is known; a registry that is away is not waited for again and again."""
+
+    class Late(Log):
+        asked, away = 0, False
+
+        async def refresh(self) -> None:
+            self.asked += 1
+            if self.away:
+                raise Unavailable("no")
+            await write(self, "retired", "b@1")
+
+    async def run() -> None:
+        log = Late(Event(kind="founded", at=0, who="w", why="y", members=[live("a"), live("b")]))
+        roster, owned = live_roster(log), Owned(0, Watermark(1, 1))
+        await roster.open(Suite(name="s", features=FEATURES))
+        await roster.look_up(owned)
+        assert (roster.ids, roster.crew.revision) == (("a@1",), 2)
+        log.away = True
+        await roster.look_up(owned)
+        await roster.look_up(owned)
+        assert log.asked == 2
+
+    asyncio.run(run())
+
+
+def test_nothing_is_said_of_a_partition_that_went_before_the_swap_was() -> None:
+    """Its next host says where the revision begins, and batches that waited for the report wait no more."""
+
+    async def run() -> None:
+        owned = {p: Owned(p, Watermark(1, 1), position=5 + p) for p in (0, 1)}
+        log = founded(live("a"), live("b"))
+        roster = live_roster(log, owned)
+        await roster.open(Suite(name="s", features=FEATURES))
+        await roster._send()
+        await write(log, "retired", "b@1")
+        roster.step()
+        waiting = asyncio.create_task(roster.crew.announced(0))
+        await asyncio.sleep(0)
+        del owned[0]
+        await roster._send()
+        await asyncio.wait_for(waiting, 2)
+        assert log.registry.servings[2] == {1: 6}
+
+    asyncio.run(run())
+
+
+def test_marks_are_written_again_before_the_broker_forgets_them() -> None:
+    """A group without members loses its offsets a week after they were written."""
+    written: list[Any] = []
+    now = 0.0
+
+    class Consumer:
+        async def commit(self, offsets: Any) -> None:
+            written.append(offsets)
+
+    async def run() -> None:
+        nonlocal now
+        marks = Marks(Consumer(), "t", clock=lambda: now)
+        for hour in (0, 1, 5, 24, 25):
+            now = hour * 3600.0
+            await marks.write({0: 3})
+
+    asyncio.run(run())
+    assert len(written) == 2

@@ -276,3 +276,26 @@ def test_the_panel_itself_costs_little() -> None:
             assert best / n < most
 
     asyncio.run(go())
+
+
+def test_a_suspended_member_that_leaves_is_told() -> None:
+    """Nobody would ever take it back otherwise; when it sits again it begins anew."""
+
+    async def go() -> None:
+        bench = Bench(spec("a", "Above"), spec("r", "Raises"))
+        await bench.panel.load()
+        before = bench.panel.view(["a@1", "r@1"])
+        while not any(kind == "suspended" for kind, _, _ in bench.events):
+            await before.vote(batch([1.0]))
+        del bench.events[:]
+        assert bench.panel.unseat("a@1") is not None
+        seat = bench.panel.unseat("r@1")
+        assert bench.events == [("resumed", "r@1", "it is not asked any more")]
+        bench.clock.now += 1e6
+        await before.vote(batch([1.0]))  # a batch that was handed out before
+        assert {kind for kind, _, _ in bench.events} == {"resumed", "error"}
+        assert seat is not None
+        bench.panel.seat(seat)
+        assert not seat.breaker.suspended
+
+    asyncio.run(go())
