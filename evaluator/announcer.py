@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from evaluator.alerting.wording import SAID
 from evaluator.announce import Announced, changes
 from evaluator.frozen import frozen_counts
 from evaluator.history import History
@@ -65,4 +66,5 @@ class Announcer:
     async def _say(self, key: str, now: Announced, event: dict[str, Any]) -> None:
         await self._send(event["subject"].encode(), json.dumps(event).encode())
         await self._store.announce(key, now)
-        log.warning("%s: %s is %s", event["type"], event["subject"], event["data"]["status"])
+        level = logging.INFO if SAID[event["type"]][0] == "info" else logging.WARNING
+        log.log(level, "%s: %s is %s", event["type"], event["subject"], event["data"]["status"])

@@ -150,7 +150,8 @@ def _members(window: Doc, *, narrow: bool) -> Table:
             table.add_column(name, justify="right", no_wrap=True)
         else:
             table.add_column(name)
-    for stage in dict.fromkeys(member["stage"] for member in window["members"]):
+    there = {member["stage"] for member in window["members"]}
+    for stage in (each for each in ("live", "shadow") if each in there):
         table.add_row(Text(stage, style="dim"))
         for member in window["members"]:
             if member["stage"] == stage:

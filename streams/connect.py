@@ -125,7 +125,10 @@ async def check_topics(consumer: AIOKafkaConsumer, wanted: Iterable[str]) -> Non
     """Raises Unavailable where the broker lacks one of these topics."""
     there = await consumer.topics()
     if missing := [topic for topic in wanted if topic not in there]:
-        raise Unavailable(f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`")
+        raise Unavailable(
+            f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`, or check the "
+            "name in the suite file"
+        )
 
 
 async def until_available(attempt: Callable[[], Awaitable[T]], *, longest: float = 10.0) -> T:

@@ -15,7 +15,8 @@ SAID: dict[str, tuple[str, str, str]] = {
     "chorus.candidate.rejected": (
         "info", "{0} would not improve suite {1}", "{0} is no longer rejected for suite {1}"),
     "chorus.member.flagged": (
-        "warning", "{0} lowers the precision of suite {1}", "{0} no longer lowers that of suite {1}"),
+        "warning", "{0} lowers the precision of suite {1}",
+        "{0} no longer lowers the precision of suite {1}"),
     "chorus.member.decaying": (
         "warning", "{0} of suite {1} is worse than it was", "{0} of suite {1} is as good as it was"),
     "chorus.member.suspended": (
@@ -34,7 +35,7 @@ SAID: dict[str, tuple[str, str, str]] = {
     "chorus.candidate.added": ("info", "{0} is a candidate for suite {1}", ""),
     "chorus.candidate.approved": ("info", "{0} is approved for suite {1}", ""),
     "chorus.candidate.reranked": ("info", "{0} has another place in the queue of suite {1}", ""),
-    "chorus.candidate.superseded": ("info", "{0} is no longer needed in suite {1}", ""),
+    "chorus.candidate.superseded": ("info", "{0} falls back: suite {1} does not need it as it is now", ""),
     "chorus.member.retired": ("info", "{0} is retired from suite {1}", ""),
     "chorus.member.back_to_shadow": ("info", "{0} of suite {1} is in shadow again", ""),
 }  # fmt: skip
@@ -94,6 +95,8 @@ def summary(alert: Alert) -> str:
     subject = alert.subject or "something"
     _, firing, resolved = SAID.get(alert.type, ("", "", ""))
     said = resolved if alert.status == "resolved" else firing
+    if alert.type == "chorus.deployment.aborted" and not alert.data.get("deployment"):
+        said = "{0} is declined for suite {1}, and stays in shadow"  # it never came to a deployment
     if said:
         return said.format(subject, alert.suite)
     words = alert.type.removeprefix("chorus.").replace(".", " ").replace("_", " ")
@@ -148,7 +151,11 @@ def _verdict(verdict: Mapping[str, Any]) -> Iterator[str]:
     if verdict.get("label_coverage") is not None:
         yield f"{_percent(verdict['label_coverage'])} labelled, {verdict.get('blocks')} blocks"
     if verdict.get("log_e") is not None and verdict.get("threshold") is not None:
-        yield f"evidence {_ratio(verdict['log_e'])} of {_ratio(verdict['threshold'])} (log e-value)"
+        log_e, bar = verdict["log_e"], verdict["threshold"]
+        if verdict.get("state") == "PROMOTE" and log_e < bar:  # several are good at once: less is enough
+            yield f"evidence {_ratio(log_e)} (log e-value), enough beside others; {_ratio(bar)} alone"
+        else:
+            yield f"evidence {_ratio(log_e)} of {_ratio(bar)} (log e-value)"
 
 
 def _ratio(value: Any) -> str:

@@ -78,19 +78,26 @@ def _row(alert: Alert) -> dict[str, Any]:
 
 
 def _tables(document: dict[str, Any]) -> list[Any]:
-    from rich.table import Table
     from rich.text import Text
 
+    from evaluator.cli.looks import plain_table
+
     firing, events = document["firing"], document["events"]
-    now = Table(title=f"{document['suite']}: firing", title_justify="left")
-    for name in ("since", "severity", "what", "why"):
-        now.add_column(name)
+    now = plain_table("since (UTC)", "severity", "what", "why", whole=("since (UTC)", "severity"))
     for row in firing:
-        now.add_row(*(Text(row[name]) for name in ("since", "severity", "summary", "description")))
-    past = Table(title="last events", title_justify="left")
-    for name in ("time", "status", "severity", "what"):
-        past.add_column(name)
+        cells = (_when(row["since"]), row["severity"], row["summary"], row["description"])
+        now.add_row(*(Text(cell) for cell in cells))
+    past = plain_table("time (UTC)", "status", "severity", "what", whole=("time (UTC)", "status", "severity"))
     for row in reversed(events):
-        past.add_row(*(Text(row[name] or "") for name in ("time", "status", "severity", "summary")))
-    nothing = Text(f"{document['suite']}: nothing is firing")
-    return [now if firing else nothing, *([past] if events else [])]
+        cells = (_when(row["time"]), row["status"] or "notice", row["severity"], row["summary"])
+        past.add_row(*(Text(cell) for cell in cells))
+    title = Text(f"{document['suite']}: {'firing' if firing else 'nothing is firing'}", style="bold")
+    out = [title, *([now] if firing else [])]
+    return [*out, Text(), Text("the last events, the latest first", style="bold"), past] if events else out
+
+
+def _when(text: str) -> str:
+    from evaluator.cli.looks import moment
+    from streams.times import parse_time
+
+    return moment(parse_time(text))

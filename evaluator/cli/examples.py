@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from evaluator.cli.looks import moment, plain_table
 from evaluator.cli.whatif import resolve
 from evaluator.examples.contrast import telling
 from evaluator.examples.read import SCHEMA, Example, Which, read_examples, which
@@ -20,7 +20,6 @@ from streams.connect import ping_redis, redis_client
 from streams.errors import ConfigError
 from streams.settings import Settings
 from streams.suite import Suite
-from streams.times import format_time
 
 _COLUMNS = 5  # features in the table
 _WIDE = 24  # characters of one value
@@ -129,17 +128,15 @@ def write_jsonl(rows: Sequence[dict[str, Any]], file: str) -> None:
 def show(found: dict[str, Any], console: Console | None = None) -> None:
     """Print the document as a table: the features first in which these differ most from the others."""
     counts = found["counts"]
-    table = Table(box=None, header_style="bold underline")
     names = found["telling"][:_COLUMNS]
-    for name in ("time", "request", "label", *names):
-        table.add_column(name, overflow="fold")
+    table = plain_table("time (UTC)", "request", "label", *names, whole=("time (UTC)", "label"))
     for row in found["examples"]:
         if row["features"] is None:
             cells = ["gone from Kafka" if row["gone"] else "not read yet"] + [""] * (len(names) - 1)
             cells = cells[: len(names)]
         else:
             cells = [_short(row["features"].get(name)) for name in names]
-        table.add_row(format_time(row["time"]), row["request_id"], _LABELS[row["label"]], *cells)
+        table.add_row(moment(row["time"]), row["request_id"], _LABELS[row["label"]], *cells)
     head = (
         f"flagged by {found['member']} and by no other live member, a sample: "
         f"{counts['true']} true, {counts['false']} false, {counts['unlabelled']} unlabelled"

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from evaluator.cli.looks import moment, plain_table
 from evaluator.cli.registering import Json, Servers, SuiteFile, open_suite, resolve, with_log
 from members.registry.lifecycle import Registry, fold
 from members.registry.log import Recorded, RegistryLog
-from streams.times import format_time
 
 
 def history(
@@ -93,9 +93,8 @@ def _bad(record: Any, error: Exception) -> dict[str, Any]:
 def table(found: Iterable[dict[str, Any]]) -> Any:
     """For people."""
     from rich.markup import escape
-    from rich.table import Table
 
-    out = Table("when", "who", "what", "revision", "why", box=None, header_style="bold underline")
+    out = plain_table("when (UTC)", "who", "what", "rev.", "why", whole=("when (UTC)", "rev."))
     for line in found:
         kind = (line["kind"] or "?").replace("_", " ")
         kind += " (override)" if line["override"] else ""
@@ -105,7 +104,7 @@ def table(found: Iterable[dict[str, Any]]) -> Any:
         if line["ignored"] is not None:
             why = f"IGNORED, {line['ignored']}" + (f" ({why})" if why else "")
         cells = (
-            format_time(line["at"]) if line["at"] is not None else "",
+            moment(line["at"]) if line["at"] is not None else "",
             line["who"] or "",
             what,
             str(line["revision"] if line["revision"] is not None else ""),

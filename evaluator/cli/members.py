@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from evaluator.cli import applying
 from evaluator.cli.history import lines
 from evaluator.cli.history import table as history_table
+from evaluator.cli.looks import moment, plain_table
 from evaluator.cli.registering import (
     As,
     Json,
@@ -29,7 +30,7 @@ from evaluator.cli.registering import (
     writer,
 )
 from members.registry.events import Kind
-from members.registry.lifecycle import Entry, Registry
+from members.registry.lifecycle import Entry, Registry, State
 from members.registry.log import RegistryLog
 from streams.errors import ChorusError, ConfigError
 from streams.suite import MemberSpec, Suite
@@ -74,18 +75,26 @@ def add(
     loader: Annotated[
         Text, Parameter(help="package.module:Class; by default what the suite file says.")
     ] = None,
-    owner: Text = None,
-    param: Annotated[list[str] | None, Parameter(help="name=value, as in TOML; may be given again.")] = None,
+    owner: Annotated[Text, Parameter(help="Who answers for it.")] = None,
+    param: Annotated[
+        list[str] | None, Parameter(negative="", help="name=value, as in TOML; may be given again.")
+    ] = None,
     replaces: Annotated[Text, Parameter(help="The member that it is a better version of.")] = None,
     trained_through: Annotated[Text, Parameter(help="End of its training data, ISO 8601.")] = None,
-    threshold: float | None = None,
+    threshold: Annotated[
+        float | None, Parameter(help="It votes True where its score is at least this.")
+    ] = None,
     isolate: Annotated[bool, Parameter(negative="", help="In a process of its own.")] = False,
-    budget_ms: float | None = None,
-    team: Text = None,
-    contact: Text = None,
-    description: Text = None,
-    data_version: Text = None,
-    tag: Annotated[list[str] | None, Parameter(help="May be given again.")] = None,
+    budget_ms: Annotated[
+        float | None, Parameter(help="Wall time that one vote may take, in ms; 50 by default.")
+    ] = None,
+    team: Annotated[Text, Parameter(help="Whose it is.")] = None,
+    contact: Annotated[Text, Parameter(help="Where to ask.")] = None,
+    description: Annotated[Text, Parameter(help="One sentence: when it says True.")] = None,
+    data_version: Annotated[Text, Parameter(help="What it was trained on.")] = None,
+    tag: Annotated[
+        list[str] | None, Parameter(negative="", help="A word to find it by; may be given again.")
+    ] = None,
     check: Check = True,
     who: As = None,
     bootstrap_servers: Servers = None,
@@ -121,7 +130,7 @@ def sharpen(
     /,
     *,
     suite: SuiteFile,
-    threshold: float,
+    threshold: Annotated[float, Parameter(help="It votes True where its score is at least this.")],
     version: Annotated[str, Parameter(help="What the new version is called.")],
     reason: Reason,
     check: Check = True,
@@ -146,7 +155,7 @@ def sharpen(
 def list_(
     *,
     suite: SuiteFile,
-    state: Annotated[str | None, Parameter(help="Only those in this state.")] = None,
+    state: Annotated[State | None, Parameter(help="Only those in this state.")] = None,
     all: Annotated[bool, Parameter(negative="", help="With those that are retired.")] = False,
     bootstrap_servers: Servers = None,
     json: Json = False,
@@ -169,11 +178,10 @@ def list_(
         return 0
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    out = Table("member", "state", "since", "by", "why", "owner", box=None, header_style="bold underline")
+    out = plain_table("member", "state", "since (UTC)", "by", "why", "owner", whole=("since (UTC)", "state"))
     for name, entry in wanted.items():
-        cells = (name, entry.state, format_time(entry.since), entry.who, entry.why, entry.spec.owner)
+        cells = (name, entry.state, moment(entry.since), entry.who, entry.why, entry.spec.owner)
         out.add_row(*(escape(cell) for cell in cells))
     Console(soft_wrap=True).print(out)
     return 0
@@ -199,10 +207,12 @@ def show(
     from rich.console import Console
 
     console = Console(soft_wrap=True)
-    console.print(f"[bold]{found}[/] is {entry.state} since {format_time(entry.since)}", highlight=False)
+    console.print(f"[bold]{found}[/] is {entry.state} since {moment(entry.since)} (UTC)", highlight=False)
     console.print(f"by {entry.who}: {entry.why}", highlight=False, markup=False)
     for name, value in document["spec"].items():
-        console.print(f"  {name} = {value!r}", highlight=False, markup=False)
+        if name != "stage" and value not in ([], {}, False):  # its state stands above
+            told = format_time(value) if name == "trained_through" else repr(value)
+            console.print(f"  {name} = {told}", highlight=False, markup=False)
     console.print(history_table(events))
     return 0
 

@@ -113,6 +113,8 @@ async def write(
             event = draft(log.registry, kind, member, who=who, why=why, at=now(), **more)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
+            if first["loc"][0] == "why" and not str(first["input"]).strip():
+                raise ConfigError("--reason is empty: say why; it is kept for ever") from None
             option = {"why": "--reason", "who": "--as"}.get(str(first["loc"][0]), str(first["loc"][0]))
             raise ConfigError(f"{option}: {first['msg']}") from None
         _, ignored = fold(log.registry, log.registry.applied, event)

@@ -12,7 +12,14 @@ from streams.times import format_duration
 
 def reviews_table(document: Mapping[str, Any]) -> Table:
     """What was asked and answered, by class and in total."""
-    table = Table(title=f"{document['suite']}: reviews", title_justify="left")
+    table = Table(
+        title=f"{document['suite']}: reviews",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        header_style="bold underline",
+        pad_edge=False,
+    )
     table.add_column("class")
     for name in ("asked", "answered", "positive", "pending", "oldest pending"):
         table.add_column(name, justify="right")

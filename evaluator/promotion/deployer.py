@@ -83,7 +83,8 @@ class Deployer:
             except Conflict as conflict:
                 log.info("%s of %s was not written: %s", event.kind, event.member, conflict)
                 return
-            log.warning("%s: %s (%s)", event.member, event.kind.replace("_", " "), event.why)
+            level = logging.WARNING if event.kind in ("aborted", "rolled_back") else logging.INFO
+            log.log(level, "%s: %s (%s)", event.member, event.kind.replace("_", " "), event.why)
             if after.revision != registry.revision:
                 return  # the evidence is about another suite now
             view = replace(view, registry=after)

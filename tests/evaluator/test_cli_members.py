@@ -237,11 +237,12 @@ def test_a_file_that_promotes_needs_an_approver(quick):
         (["members", "add", "flat@1"], 2, "flat@1 is registered, and shadow: give it another version"),
         (["members", "sharpen", "flat", "--threshold", "2", "--version", "2"], 1, "has no method score"),
         (["members", "retire", "ghost"], 2, "ghost is not registered: name one of steep@1, flat@1"),
-        (["members", "back-to-shadow", "flat"], 1, "flat@1 is shadow, and cannot be back to shadow"),
+        (["members", "back-to-shadow", "flat"], 1, "put back to shadow: that goes from live, retired"),
         (["approve", "flat", "--as", "eva"], 1, "`chorus promote` puts it in without evidence"),
         (["promote", "flat", "--as", "ben"], 1, "ben may not approve"),
         (["promote", "flat", "--as", "chorus"], 2, "give a name of your own"),
         (["decline", "steep"], 1, "steep@1 is live already: `chorus rollback` takes it out"),
+        (["decline", "flat"], 1, "shadow, and cannot be declined or aborted: that goes from"),
         (["rollback"], 1, "nothing that was deployed is live"),
         (["rollback", "steep"], 1, "was never deployed"),
     ],
@@ -257,6 +258,25 @@ def refusing(tmp_path_factory, embedded_broker):
         desk.ask("members", "apply", "--yes", *WHY)
         yield desk
         assert [line["kind"] for line in desk.history("--all")] == ["founded"]
+
+
+def test_a_reason_of_blanks_is_none(refusing):
+    """It is kept for ever, so it has to be there."""
+    one_sentence(refusing("members", "retire", "flat", "--reason", " "), 2, "--reason is empty: say why")
+
+
+def test_instants_stand_in_tables_whole_however_narrow_they_are(quick, monkeypatch):
+    """What is long is wrapped; when it was is neither wrapped nor cut."""
+    monkeypatch.setenv("COLUMNS", "60")
+    why = "because of " + "many words " * 9
+    assert quick("members", "retire", "flat", "--reason", why).returncode == 0
+    for command in (["members", "list", "--all"], ["history"]):
+        lines = quick(*command).stdout.splitlines()
+        assert max(map(len, lines)) <= 60
+        assert any(re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+        assert not any("…" in line for line in lines)
+    done = quick("members", "list", "--state", "retire")
+    assert done.returncode == 2
 
 
 def test_promote_says_what_it_is(quick):

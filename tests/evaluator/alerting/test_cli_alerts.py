@@ -55,4 +55,5 @@ def test_what_fires_and_what_happened_last(tmp_path, broker, monkeypatch, capsys
     assert document["events"][-1]["description"] == "It [adds]."
     shown = chorus("--last", "0")
     assert "b@1" in shown
-    assert "last events" not in shown
+    assert "the last events" not in shown
+    assert "2026-03-01 12:00:01 " in shown

@@ -94,6 +94,24 @@ def test_a_firing_alert_is_a_message_of_version_4():
     assert message["commonLabels"] == message["alerts"][0]["labels"]
 
 
+def test_a_promotion_below_the_bar_for_one_says_that_others_are_good_too():
+    """By e-BH less evidence is enough where several candidates are good at once: no "3.05 of 3.69" then."""
+    promote = {**VERDICT, "state": "PROMOTE", "reasons": ["believed"], "log_e": 3.05, "threshold": 3.69}
+    told = description(alert(verdict=promote))
+    assert told.endswith("Evidence 3.05 (log e-value), enough beside others; 3.69 alone.")
+    assert description(alert(verdict={**promote, "log_e": 4.0})).endswith(
+        "Evidence 4.00 of 3.69 (log e-value)."
+    )
+
+
+def test_a_candidate_that_was_declined_was_never_being_deployed():
+    """Only what had the slot is told of as a deployment that was given up."""
+    kind = "chorus.deployment.aborted"
+    assert summary(alert(kind, "c@1", None)) == "c@1 is declined for suite storms, and stays in shadow"
+    had = alert(kind, "c@1", None, deployment="c@1-1-5")
+    assert summary(had) == "the deployment of c@1 to suite storms was aborted"
+
+
 def test_a_resolved_alert_says_from_when_to_when():
     """It has the group and the fingerprint of what it ends."""
     fired, ended = alert(), alert(status="resolved", at=3600)
@@ -103,7 +121,7 @@ def test_a_resolved_alert_says_from_when_to_when():
     assert last["status"] == last["alerts"][0]["status"] == "resolved"
     assert last["alerts"][0]["startsAt"] == "2026-03-01T12:00:00Z"
     assert last["alerts"][0]["endsAt"] == "2026-03-01T13:00:00Z"
-    assert last["alerts"][0]["annotations"]["summary"] == "a@1 no longer lowers that of suite storms"
+    assert last["alerts"][0]["annotations"]["summary"] == "a@1 no longer lowers the precision of suite storms"
     for message in (first, last):
         assert message["groupKey"] == first["groupKey"]
         assert message["alerts"][0]["fingerprint"] == fired.fingerprint
