@@ -106,7 +106,8 @@ class LiveRoster(Following):
         if refused := await self._tried(self._spec(baking.member)):
             return refused
         why = "the host was started anew while it was baking"
-        self._reports.append(self._report("ready", baking.member, why, deployment=baking.id))
+        more = {"deployment": baking.id, "revision": baking.revision}
+        self._reports.append(self._report("ready", baking.member, why, **more))
         await until_available(self._send)  # before anything is asked of it
         return ""
 
@@ -192,7 +193,11 @@ class LiveRoster(Following):
         except LoadError as error:
             return Prepared(None, str(error))
         batch = self._recent()
-        problem = await self.panel.warm(seat, batch) if batch is not None else None
+        try:
+            problem = await self.panel.warm(seat, batch) if batch is not None else None
+        except asyncio.CancelledError:
+            self._let_go([seat])
+            raise
         if problem is not None:
             await self.panel.dismiss([seat])
             return Prepared(None, problem)

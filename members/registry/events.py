@@ -33,7 +33,8 @@ class Event(BaseModel):
     token: of the slot's holder, for what only that may do; deployment: the deployment that it is about.
     declared: it was written because the suite file says so.
     replaces, in a `swapped`: the live member that goes out in the same step. positions, in a `serving`:
-    requests partition → the first offset that is answered by `revision`.
+    requests partition → the first offset that is answered by `revision`. revision, in a `ready`: the one that
+    the host had the baking member in when it was started anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -367,7 +367,8 @@ def _report(registry: Registry, event: Event) -> tuple[Registry, str | None]:
     if event.kind == "ready":
         ready = tuple(sorted({*deployment.ready, event.who}))
         update: dict[str, Any] = {"ready": ready}
-        if deployment.revision is not None:  # it had it in the OR already, and begins again
+        # It had it in the OR already, and begins again. One that was merely late names no revision.
+        if deployment.revision is not None and event.revision == deployment.revision:
             ids = {*deployment.starts.get(event.who, ()), event.id}  # the same report twice is one
             update = {"starts": {**deployment.starts, event.who: tuple(sorted(ids))}}
     else:

@@ -19,6 +19,7 @@ from streams.errors import Unavailable
 from streams.settings import Host
 from streams.suite import Suite
 from streams.watermark import Watermark
+from tests.members.hosting import until
 from tests.members.panels import FEATURES, batch, spec
 
 
@@ -94,8 +95,8 @@ def test_slow_while_baking() -> None:
     assert report.why == "slow while baking: 9.0 ms for 256 requests, where 5 ms are allowed"
 
 
-async def write(log: Log, kind: Any, member: str, **more: Any) -> None:
-    await log.append(draft(log.registry, kind, member, who="w", why="y", at=0, **more))
+async def write(log: Log, kind: Any, member: str, who: str = "w", **more: Any) -> None:
+    await log.append(draft(log.registry, kind, member, who=who, why="y", at=0, **more))
 
 
 async def baking(log: Log) -> None:
@@ -125,7 +126,6 @@ def test_what_a_host_refused_while_it_bakes_does_not_come_back_before_it_is_roll
     async def run() -> None:
         log = founded(live("a"))
         await baking(log)
-        await write(log, "ready", "m@1", deployment="d")  # as another one of this name, at its start
         log.registry = log.registry.model_copy(
             update={"deployment": log.registry.deployment.model_copy(update={"starts": {"h": ("x",)}})}  # type: ignore[union-attr]
         )
@@ -229,3 +229,56 @@ def test_marks_are_written_again_before_the_broker_forgets_them() -> None:
 
     asyncio.run(run())
     assert len(written) == 2
+
+
+def test_a_host_that_was_ready_late_was_not_started_anew() -> None:
+    """The first of several that is ready lets the member in; only starts count, and one is allowed."""
+
+    async def run() -> None:
+        log = founded(live("a"))
+        await baking(log)
+        await write(log, "ready", "m@1", who="h", deployment="d")
+
+        async def tried(_: Any) -> str:
+            return ""
+
+        for crew in (("a@1", "m@1"), ("a@1",)):
+            roster = live_roster(log)
+            roster._tried = tried  # type: ignore[method-assign]
+            await roster.open(Suite(name="s", features=FEATURES))
+            assert roster.ids == crew
+
+    asyncio.run(run())
+
+
+def test_a_member_that_is_dropped_while_it_is_warmed_is_closed() -> None:
+    """What it opened does not stay open with a host that runs for months."""
+
+    async def run() -> None:
+        log, closed, warming = founded(live("a")), list[Any](), asyncio.Event()
+        roster = live_roster(log)
+        await roster.open(Suite(name="s", features=FEATURES))
+
+        async def tried(_: Any) -> str:
+            return ""
+
+        async def warm(*_: Any) -> None:
+            warming.set()
+            await asyncio.Event().wait()
+
+        async def dismiss(seats: Any) -> None:
+            closed.extend(seat.spec.id for seat in seats)
+
+        roster._tried, roster._recent = tried, lambda: batch([1.0])  # type: ignore[method-assign]
+        roster.panel.warm, roster.panel.dismiss = warm, dismiss  # type: ignore[method-assign, assignment]
+        await write(log, "added", "m@1", spec=spec("m", "Above"))
+        await write(log, "approved", "m@1", override=True)
+        await write(log, "queued", "m@1")
+        await write(log, "deploying", "m@1", deployment="d")
+        roster.step()
+        await asyncio.wait_for(warming.wait(), 30)
+        await write(log, "aborted", "m@1", deployment="d")
+        roster.step()
+        await until(lambda: closed == ["m@1"])
+
+    asyncio.run(run())
