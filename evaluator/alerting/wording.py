@@ -107,8 +107,13 @@ def summary(alert: Alert) -> str:
 def description(alert: Alert) -> str:
     """The reason first, then the numbers, as sentences; "" where the event has neither."""
     parts = [part for part in _parts(alert.data) if part]
-    text = ". ".join(f"{part[0].upper()}{part[1:]}" for part in parts)
+    text = ". ".join(_begun(part) for part in parts)
     return "" if not text else text[:_MOST] + ("…" if len(text) > _MOST else ".")
+
+
+def _begun(part: str) -> str:
+    """With a capital, unless it begins with the name of a member."""
+    return part if "@" in part.partition(" ")[0] else f"{part[0].upper()}{part[1:]}"
 
 
 def _parts(data: Mapping[str, Any]) -> Iterator[str]:

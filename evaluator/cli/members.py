@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json as jsonlib
 import tomllib
 from pathlib import Path
@@ -290,12 +291,12 @@ def _register(
 
 
 def _check(spec: MemberSpec, suite: Path, declared: Suite) -> None:
-    """Load it and try it. Raises ChorusError with what was found."""
-    from members.check import check_member
+    """Load it and try it, in a process of its own. Raises ChorusError with what was found."""
     from members.loading import extend_path
+    from members.trial import try_member
 
     extend_path(suite)
-    found = check_member(spec, declared.features)
+    found = asyncio.run(try_member(spec, declared.features))
     if found:
         told = "; ".join(str(each) for each in found)
         raise ChorusError(f"{spec.id} is not registered, {told} (--no-check registers it all the same)")

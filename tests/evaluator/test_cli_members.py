@@ -65,6 +65,12 @@ class Score(Steep):
         return batch["x"]
 
 
+class Deadly:
+    def vote(self, batch):
+        import os
+        os._exit(3)
+
+
 class Scalar(Steep):
     def vote(self, batch):
         return True
@@ -231,6 +237,7 @@ def test_a_file_that_promotes_needs_an_approver(quick):
     ("arguments", "code", "sentence"),
     [
         (["members", "add", "b@1", "--loader", "slopes:Scalar", "--owner", "a"], 1, "is not registered"),
+        (["members", "add", "b@1", "--loader", "slopes:Deadly", "--owner", "a"], 1, "ended with exit code 3"),
         (["members", "add", "bad@1", "--loader", "slopes:Gone", "--owner", "a"], 1, "has no Gone"),
         (["members", "add", "bad", "--loader", "slopes:X", "--owner", "a"], 2, "write it as name@version"),
         (["members", "add", "bad@1", "--loader", "slopes:Steep"], 2, "name its --loader and its --owner"),

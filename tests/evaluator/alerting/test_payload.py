@@ -104,6 +104,12 @@ def test_a_promotion_below_the_bar_for_one_says_that_others_are_good_too():
     )
 
 
+def test_names_of_members_keep_their_letters():
+    """A sentence begins with a capital; gale@1 and Gale@1 are two members."""
+    assert description(alert(why="gale@1: no module storms")) == "gale@1: no module storms."
+    assert description(alert(why="no module storms")) == "No module storms."
+
+
 def test_a_candidate_that_was_declined_was_never_being_deployed():
     """Only what had the slot is told of as a deployment that was given up."""
     kind = "chorus.deployment.aborted"
