@@ -35,6 +35,9 @@ _STYLES: dict[Kind, str] = {
 }  # fmt: skip
 
 
+#: Where nobody has folded anything.
+NOTHING_YET = "nothing has been counted yet: run `chorus evaluate`, or check the name in the suite file"
+
 #: Verdicts that say no more than the hint does.
 _SILENT = ("HOLD", "OK")
 _VERDICTS = {"PROMOTE": "green", "REJECT": "red", "FLAG": "red", "INCONCLUSIVE": "yellow"}
@@ -131,6 +134,8 @@ def _header(doc: Doc, window: Doc) -> list[Text]:
             f", recall {ratio(window['suite']['recall'])}, labelled {labelled(flagged)}",
         ),
     ]  # fmt: skip
+    if doc["watermark"] is None:
+        lines.append(Text(NOTHING_YET, style="yellow"))
     if any(counters.values()):
         told = " · ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in counters.items() if n)
         lines.append(Text(told, style="yellow"))

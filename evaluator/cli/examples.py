@@ -16,6 +16,7 @@ from evaluator.cli.whatif import resolve
 from evaluator.examples.contrast import telling
 from evaluator.examples.read import SCHEMA, Example, Which, read_examples, which
 from evaluator.history import History
+from evaluator.render import NOTHING_YET
 from streams.connect import ping_redis, redis_client
 from streams.errors import ConfigError
 from streams.settings import Settings
@@ -101,7 +102,7 @@ def _features(examples: Iterable[Example]) -> list[dict[str, Any]]:
 def nothing(examples: Sequence[Example] | None, member: str, wanted: Which | None, per_day: int) -> str:
     """The sentence for where there is nothing to show."""
     if examples is None:
-        return "nothing has been counted yet: start an evaluator (`chorus evaluate`)"
+        return NOTHING_YET
     if not examples and not per_day:
         return "no examples are kept: set CHORUS_EXAMPLES__PER_DAY for the evaluators"
     if not examples:

@@ -139,7 +139,8 @@ def shadow(
     *,
     suite: SuiteFile,
     member: Annotated[
-        list[str] | None, Parameter(name="--member", help="name@version, and no other; all by default.")
+        list[str] | None,
+        Parameter(name="--member", negative="", help="name@version, and no other; all by default."),
     ] = None,
     share: Annotated[
         str, Parameter(help="Which part of the candidates: 0/2 and 1/2 are two halves.")
@@ -254,8 +255,12 @@ def what_if(
     *,
     suite: SuiteFile,
     redis_url: RedisUrl = None,
-    add: Annotated[list[str] | None, Parameter(help="A member to add; may be given again.")] = None,
-    drop: Annotated[list[str] | None, Parameter(help="A live member to drop; may be given again.")] = None,
+    add: Annotated[
+        list[str] | None, Parameter(negative="", help="A member to add; may be given again.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, Parameter(negative="", help="A live member to drop; may be given again.")
+    ] = None,
     window: Annotated[
         str | None, Parameter(help="Which window; the last one of the suite file by default.")
     ] = None,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluator.history import History
-from evaluator.render import number, percent, ratio
+from evaluator.render import NOTHING_YET, number, percent, ratio
 from evaluator.status import status_of
 from evaluator.whatif import Effect, Histogram, change, histogram, order, redundancy, shapley
 from evaluator.windows import Count
@@ -114,7 +114,7 @@ def show(document: dict[str, Any], console: Console | None = None) -> None:
 def _parts(document: dict[str, Any]) -> list[RenderableType]:
     window = document["window"]
     if window["start"] is None:
-        return [Text("nothing has been counted yet")]
+        return [Text(NOTHING_YET)]
     span = f"{format_time(window['start'])} to {format_time(window['end'])}"
     suites = Table("", "flagged", "precision", "", "recall", "", box=None, header_style="bold underline")
     for title in ("now", "then"):

@@ -88,6 +88,15 @@ def test_what_is_undefined_is_a_dash_never_a_zero() -> None:
     assert "0" not in text.replace("storm@2", "").replace("7d", "")
 
 
+def test_a_suite_that_nobody_has_counted_says_what_to_do() -> None:
+    """A misspelt name shows no figures either; members are told with the live ones first."""
+    doc = document(member("c@1"), member("a@1", "live"))
+    assert "nothing has been counted yet" not in status_text(doc)
+    text = status_text({**doc, "watermark": None})
+    assert "run `chorus evaluate`, or check the name" in text
+    assert text.index("a@1") < text.index("c@1")
+
+
 def test_an_empty_unique_set_has_no_precision() -> None:
     """Zero unique requests is a 0 with a – beside it, and says whose twin the member is."""
     figures = member(
