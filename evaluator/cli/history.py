@@ -78,6 +78,10 @@ def lines(
             "why": event.why,
             "moved": moved,
             "override": event.override,
+            "deployment": event.deployment or None,
+            "by": event.by or None,
+            "watermark": event.watermark,
+            "evidence": event.evidence,
             "revision": registry.revision,
             "live": list(registry.live) if registry.revision != before.revision else None,
             "ignored": ignored,
@@ -85,7 +89,20 @@ def lines(
 
 
 def _bad(record: Any, error: Exception) -> dict[str, Any]:
-    nothing = dict.fromkeys(("at", "who", "kind", "member", "why", "revision", "live"))
+    keys = (
+        "at",
+        "who",
+        "kind",
+        "member",
+        "why",
+        "deployment",
+        "by",
+        "watermark",
+        "evidence",
+        "revision",
+        "live",
+    )
+    nothing = dict.fromkeys(keys)
     ignored = f"not an event of the registry: {error}"
     return {"offset": record.offset, **nothing, "moved": {}, "override": False, "ignored": ignored}
 

@@ -125,6 +125,7 @@ class Desk:
                     deployment = "d-1" if kind == "deploying" else slot.id if slot else ""
                     more: Any = {"token": 1, "watermark": 9} if kind != "ready" else {}
                     more["deployment"] = deployment
+                    more["evidence"] = {"e_value": 30.0} if kind == "recommended" else None
                     who = "chorus" if kind != "ready" else "host"
                     await log.append(draft(log.registry, kind, member, who=who, why="due", at=1, **more))
 
@@ -186,6 +187,12 @@ def test_from_a_candidate_to_live_and_back(desk):
         ("deploying", "chorus", 1), ("ready", "host", 1), ("swapped", "chorus", 2), ("promoted", "chorus", 2),
         ("rolled_back", "ben", 3),
     ]  # fmt: skip
+    assert (lines[1]["evidence"], lines[1]["watermark"], lines[1]["deployment"]) == (
+        {"e_value": 30.0},
+        9,
+        None,
+    )
+    assert {line["deployment"] for line in lines[4:8]} == {"d-1"}
     assert desk.history("--limit", "1")[0]["live"] == ["steep@1"]
     shown = desk("members", "show", name)
     assert shown.returncode == 0, shown.stderr
