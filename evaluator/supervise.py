@@ -17,16 +17,23 @@ log = logging.getLogger("chorus.up")
 
 _FIRST, _LONGEST, _HEALTHY = 0.2, 10.0, 30.0  # s
 _STOP_WITHIN = 6.0
+_CRASHES = 2
 _POLL = 0.05
 
 OnRestart = Callable[[str, int], None]
 
 
 class Child:
-    """One process by name. Its stderr is passed on, each line with the name in front."""
+    """One process by name. Its stderr is passed on, each line with the name in front.
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+    careful: arguments that are added to the command once it has crashed twice in a row.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], careful: Sequence[str] = ()
+    ) -> None:
         self.name, self.command, self.env = name, list(command), dict(env)
+        self.careful = list(careful)
         self.process: asyncio.subprocess.Process | None = None
         self._relay: asyncio.Task[None] | None = None
 
@@ -110,7 +117,7 @@ class Supervisor:
         self._watches = [asyncio.create_task(self._watch(child)) for child in self.children]
 
     async def _watch(self, child: Child) -> None:
-        delay = _FIRST
+        delay, crashes = _FIRST, 0
         while True:
             began = time.monotonic()
             code = await child.ended()
@@ -118,7 +125,14 @@ class Supervisor:
             if self._stopping:
                 return
             if time.monotonic() - began > _HEALTHY:
-                delay = _FIRST
+                delay, crashes = _FIRST, 0
+            crashes += code != -signal.SIGKILL  # that one comes from outside
+            if crashes >= _CRASHES and child.careful:
+                log.warning(
+                    "%s crashes again and again: from now on with %s", child.name, " ".join(child.careful)
+                )
+                child.command += child.careful
+                child.careful = []
             log.warning("%s ended with %s; starting it again in %.1f s", child.name, _say(code), delay)
             await asyncio.sleep(delay)
             delay = min(_LONGEST, delay * 2)

@@ -133,7 +133,10 @@ class Up:
         for name, command in commands.items():
             port = free_port()
             self.webs[name] = f"http://{reach}:{port}"
-            children.append(Child(name, [*chorus, *command, "--name", name, "--web-port", str(port)], env))
+            command = [*chorus, *command, "--name", name, "--web-port", str(port)]
+            # A candidate that ends its host must not end the others' evaluation.
+            careful = ["--isolate"] if name.startswith("shadow-host") else []
+            children.append(Child(name, command, env, careful))
         return children
 
     async def _until_ready(self) -> None:

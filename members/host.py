@@ -62,7 +62,8 @@ class HostService(Service):
     """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions.
 
     With a `registry`, which is this host's own from then on, it runs the members that stand there instead and
-    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many).
+    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many). `isolate`
+    gives each member a process of its own.
     """
 
     mundane_level = "debug"
@@ -79,6 +80,7 @@ class HostService(Service):
         panel: Any = None,
         registry: RegistryLog | None = None,
         share: tuple[int, int] = (0, 1),
+        isolate: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -92,7 +94,8 @@ class HostService(Service):
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         specs = [] if registry else [suite.members[each] for each in members]
-        self._panel = panel or Panel(specs, settings.host, suite.features, on_event=self._on_member)
+        more: dict[str, Any] = {"on_event": self._on_member, "isolate": isolate}
+        self._panel = panel or Panel(specs, settings.host, suite.features, **more)
         self._owned: dict[int, Owned] = {}
         self._fresh: dict[int, Owned] = {}
         self._assigned_once = False

@@ -91,7 +91,10 @@ class Panel:
         *,
         clock: Callable[[], float] = time.monotonic,
         on_event: OnEvent = lambda kind, member, detail: None,
+        isolate: bool = False,
     ) -> None:
+        """`isolate` gives each member a process of its own, whatever its spec says."""
+        self._isolate = isolate
         self._features, self._clock, self._on_event = features, clock, on_event
         self._grace = settings.budget_grace / 1000
         self._breaker = partial(Breaker, settings.breaker_failures, settings.breaker_cooldown / 1000)
@@ -218,7 +221,7 @@ class Panel:
         return made  # type: ignore[no-any-return]
 
     def _construct(self, spec: MemberSpec) -> tuple[Any, list[str]]:
-        if spec.isolate:
+        if spec.isolate or self._isolate:
             member: Any = IsolatedMember(spec, lambda n: _allowed(spec, n, self._grace))
         else:
             member = load_member(spec)

@@ -76,6 +76,7 @@ def _host(
     name: str,
     opened: tuple[Suite, Settings],
     share: tuple[int, int] = (0, 1),
+    isolate: bool = False,
 ) -> int:
     from members.host import HostService
     from members.loading import extend_path
@@ -98,16 +99,8 @@ def _host(
 
     def make() -> HostService:
         registry = None if members else RegistryLog(settings.kafka, suite.name)
-        return HostService(
-            suite,
-            settings,
-            stage=stage,
-            members=ids,
-            name=name,
-            metrics=metrics,
-            registry=registry,
-            share=share,
-        )
+        more: dict[str, Any] = {"metrics": metrics, "registry": registry, "share": share, "isolate": isolate}
+        return HostService(suite, settings, stage=stage, members=ids, name=name, **more)
 
     return run_worker(name, suite, settings, make, metrics=metrics)
 
@@ -145,6 +138,9 @@ def shadow(
     share: Annotated[
         str, Parameter(help="Which part of the candidates: 0/2 and 1/2 are two halves.")
     ] = "0/1",
+    isolate: Annotated[
+        bool, Parameter(negative="", help="Give each candidate a process of its own.")
+    ] = False,
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
     web_port: WebPort = None,
@@ -152,7 +148,7 @@ def shadow(
 ) -> int:
     """Run a shadow host: candidates that score the same requests, and never act."""
     opened = _open(suite, bootstrap_servers, redis_url, web_port)
-    return _host("shadow", suite, member, name, opened, _share(share, member))
+    return _host("shadow", suite, member, name, opened, _share(share, member), isolate)
 
 
 @app.command(group=PROCESSES)

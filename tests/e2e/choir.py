@@ -41,3 +41,12 @@ class Deadly(Above):
             if self.calls > 4:
                 os._exit(3)
         return super().vote(batch)
+
+
+class Fatal(Above):
+    """In a shadow host it ends the process that asks it."""
+
+    def vote(self, batch):
+        if "shadow" in sys.argv or "spawn_main" in "".join(sys.orig_argv):
+            os._exit(3)
+        return super().vote(batch)

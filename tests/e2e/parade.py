@@ -28,8 +28,9 @@ RULES = {
     "brittle@1": ("d", 0.94, 0.85),
     "bad@1": ("e", 0.90, 0.02),
     "deadly@1": ("d", 0.90, 0.02),
+    "fatal@1": ("d", 0.90, 0.02),
 }
-CLASSES = {"brittle@1": "Brittle", "deadly@1": "Deadly"}
+CLASSES = {"fatal@1": "Fatal", "brittle@1": "Brittle", "deadly@1": "Deadly"}
 FEATURES = "abcde"
 PER_DAY = 600
 

@@ -22,8 +22,8 @@ from streams.connect import redis_client
 from streams.errors import Unavailable
 from streams.settings import Kafka, Redis
 from tests.e2e.clients import read_topic
-from tests.e2e.drive import CHORUS, Up, environment
-from tests.e2e.parade import DAY, START, Parade, fires, write_suite
+from tests.e2e.drive import CHORUS, Up, environment, until
+from tests.e2e.parade import DAY, PER_DAY, START, Parade, fires, write_suite
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -303,3 +303,25 @@ async def latecomer(up: Up, broker: Any) -> None:
     deadline = time.monotonic() + 60
     while (again := (await asyncio.to_thread(up.status))["windows"]) != found:
         assert time.monotonic() < deadline, (again, found)
+
+
+def test_a_candidate_that_ends_its_host_does_not_end_the_evaluation_of_others(tmp_path, embedded_broker):
+    """After two crashes its shadow host runs each candidate in a process of its own, and goes on."""
+    with Up(write_suite(tmp_path, members=("base@1", "first@1", "fatal@1")), "--shadow-hosts", "1") as up:
+        up.wait()
+        parade = Parade(up.suite, up.bootstrap, pace=0.0)
+        asyncio.run(parade.march(lambda: parade.time >= START + 3 * DAY))
+
+        def scored() -> dict[str, int | None]:
+            windows = [w for w in up.status()["windows"] if (w["name"], w["view"]) == ("7d", "latest")]
+            return {member["id"]: member["scored"] for member in windows[0]["members"]}
+
+        def done() -> bool:
+            found = scored()
+            return found["base@1"] == found["first@1"] and (found["base@1"] or 0) > 2.5 * PER_DAY
+
+        until(done, "first@1 was not scored", seconds=90)
+        assert up.pids
+        assert set(up.restarts) == {"shadow-host-0"}
+        assert "shadow-host-0 crashes again and again: from now on with --isolate" in up.stderr
+        assert up.stop() == 0

@@ -171,3 +171,25 @@ asyncio.run(main())
     supervisor.kill()
     supervisor.communicate()
     asyncio.run(until(lambda: all(map(gone, pids))))
+
+
+def test_one_that_crashes_twice_is_started_with_care():
+    """Its careful arguments are added once; a kill from outside is no crash."""
+    program = "import sys, time\nif '--care' not in sys.argv: raise SystemExit(3)\n" + WAITS
+
+    async def scenario(told):
+        careful = Child("a", [sys.executable, "-c", program], os.environ, ["--care"])
+        killed = Child("b", [sys.executable, "-c", WAITS], os.environ, ["--care"])
+        supervisor = Supervisor([careful, killed], lambda name, pid: told.append(name))
+        await supervisor.start()
+        for n in (1, 2):
+            os.kill(killed.pid, signal.SIGKILL)
+            await until(lambda n=n: told.count("b") == n)
+        await until(lambda: told.count("a") == 2)
+        assert careful.command[-1] == "--care"
+        assert killed.command[-1] != "--care"
+        assert careful.process is not None
+        assert careful.process.returncode is None
+        await supervisor.stop()
+
+    run(scenario)
