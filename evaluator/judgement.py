@@ -8,7 +8,7 @@ time, so that a rebuild gives the same verdicts and a revised label changes them
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
@@ -23,7 +23,7 @@ from evaluator.evidence.labelwise import flag as flag_labels
 from evaluator.evidence.labelwise import promote as promote_labels
 from evaluator.evidence.many import bonferroni, e_bh
 from evaluator.evidence.needed import Needed, needed
-from evaluator.evidence.replacement import replace
+from evaluator.replacing import Swap, judge_swap, with_own
 from evaluator.tables import BlockTables, Sets, block_tables, compare, flagged_by, sets
 from evaluator.verdict import Claim, Facts, Verdict, judge
 from streams.suite import Suite
@@ -114,19 +114,23 @@ class _Court:
         policy = self.suite.policy
         columns = [self.column[name] for name in names]
         usable = self.usable(names)
-        mine = self.free.take(columns)
-        gain, rest = (
-            compare(mine, self.whole, usable, claim, by_label=self.by_label) for claim in ("promote", "flag")
-        )
+        free, swaps = self.free.take(columns), self._swaps(names, usable)
+        mine = free
+        for k, swap in swaps.items():  # what it shares with the member that goes out is its own
+            mine = with_own(mine, k, swap.own)
+        gain = compare(free, self.whole, usable, "promote", by_label=self.by_label)
+        rest = compare(mine, self.whole, usable, "flag", by_label=self.by_label)
         called = [self.suite.members[name].name for name in names]
         versions = [called.count(each) for each in called]
         handicap = np.array([self.penalty() + math.log(v) for v in versions])
         automatic = policy.mode == "auto"
         level = (policy.alpha if automatic else FDR) / len(names)
-        cases = self._cases(names, gain, mine, usable, level / np.exp(handicap))
+        cases = self._cases(names, gain, free, usable, level / np.exp(handicap), swaps)
         adjusted = cases.log_e.T - handicap
         believed = bonferroni(adjusted, policy.alpha) if automatic else e_bh(adjusted, FDR)
         worse = self._flag(rest)
+        for k, swap in swaps.items():
+            worse.log_e[k], worse.veto[k] = swap.against.log_e, swap.against.veto
         worse_alpha = policy.alpha / len(names)
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)
         missing = mine.missing.tolist()
@@ -177,7 +181,27 @@ class _Court:
             name: judge(_with(f, lowest=f.pooled == lowest)) for name, f in zip(names, facts, strict=True)
         }
 
-    def _cases(self, names: Sequence[str], gain: Blocks, mine: Sets, usable: Mask, alpha: Floats) -> _Cases:
+    def _swaps(self, names: Sequence[str], usable: Mask) -> dict[int, Swap]:
+        """For each of `names`, by number, that replaces a live member."""
+        out = {}
+        for k, name in enumerate(names):
+            replaced = self.suite.members[name].replaces
+            if replaced in self.suite.live:
+                column = self.column[replaced]
+                others = np.any(self.t.yes[:, [c for c in self.live if c != column]], axis=1)
+                sides = self.t.yes[:, self.column[name]], self.t.yes[:, column], others
+                out[k] = judge_swap(self.t, *sides, usable[:, k], self.suite.policy)
+        return out
+
+    def _cases(
+        self,
+        names: Sequence[str],
+        gain: Blocks,
+        mine: Sets,
+        usable: Mask,
+        alpha: Floats,
+        swaps: Mapping[int, Swap],
+    ) -> _Cases:
         """What there is for each candidate's promotion; all at once, but for those that replace a member."""
         policy, shape = self.suite.policy, usable.T.shape
         labels, since = np.where(usable.T, mine.labels, 0.0), usable.argmax(axis=0)
@@ -190,30 +214,16 @@ class _Court:
         out = promote(gain, margin=policy.margin, floor=policy.floor, empty_suite=not self.live)
         log_e, veto = out.log_e.copy(), out.veto.copy()
         wants = needed(out, labels, alpha=alpha, since=since)
-        for k, name in enumerate(names):
-            replaced = self.suite.members[name].replaces
-            if replaced in self.suite.live:
-                one = self._replace(name, self.column[replaced], usable[:, k])
+        for k in range(len(names)):
+            if swap := swaps.get(k):
+                one, counts = swap.evidence, np.where(usable[:, k], swap.labels, 0.0)
                 log_e[k], veto[k] = one.log_e, one.veto
-                told = needed(one, labels[k], alpha=alpha[k], since=since[k])
+                told = needed(one, counts, alpha=alpha[k], since=since[k])
                 wants.labels[:, k], wants.blocks[:, k] = told.labels, told.blocks
             elif self.by_label and self.live:
                 delta = min(policy.margin, 0.2 * _last(out.pooled_o[k], 0.5))
                 log_e[k] = promote_labels(gain.s_c[k], gain.n_c[k], gain.s_o[k], gain.n_o[k], delta=delta)
         return _Cases(np.ones(len(names), dtype=np.bool_), log_e, veto, wants.labels, wants.blocks)
-
-    def _replace(self, name: str, replaced: int, usable: Mask) -> Evidence:
-        t = self.t
-        mine = t.yes[:, self.column[name]]
-        others = np.any(t.yes[:, [c for c in self.live if c != replaced]], axis=1)
-        gain, loss = mine & ~self.fired, t.yes[:, replaced] & ~others & ~mine
-        won, gone = sets(t, gain[:, None]), sets(t, loss[:, None])
-        blocks = compare(won, gone, usable[:, None], "promote")
-        one = Blocks(*(getattr(blocks, f)[0] for f in ("c", "o", "s_c", "n_c", "s_o", "n_o")))
-        gained = np.where(usable, won.side(0.0)[1][0], np.nan)
-        lost = np.where(usable, gone.side(1.0)[1][0], np.nan)
-        policy = self.suite.policy
-        return replace(one, gained, lost, margin=policy.margin, floor=policy.floor)
 
     def _flag(self, blocks: Blocks) -> Evidence:
         out = flag(blocks, margin=self.suite.policy.margin)
@@ -295,11 +305,12 @@ class _Court:
 
     def _twins(self, names: Sequence[str], usable: Mask) -> list[str | None]:
         """For each member the live one that flags most of what it flags."""
-        columns = [self.column[name] for name in names]
-        shared = [self._overlap(usable[:, k])[column] for k, column in enumerate(columns)]
+        live = [self.t.ids[column] for column in self.live]
         out: list[str | None] = []
-        for k, column in enumerate(columns):
-            row = [(shared[k][i], self.t.ids[c]) for i, c in enumerate(self.live) if c != column]
+        for k, name in enumerate(names):
+            shared = self._overlap(usable[:, k])[self.column[name]]
+            apart = (name, self.suite.members[name].replaces)
+            row = [(shared[i], other) for i, other in enumerate(live) if other not in apart]
             most, twin = max(row, default=(0.0, ""))
             out.append(twin if most > 0 else None)
         return out

@@ -196,7 +196,7 @@ class EvaluatorService(Service):
                 self.ready = True
             except (Unavailable, KafkaError) as error:
                 # What was under way may have gone in or not: the store is asked again.
-                if str(error) != said:
+                if str(error) != said and not self.should_stop:
                     log.warning("%s; trying again until it does", said := str(error))
                 self._unplaced |= set(self.partitions)
                 await asyncio.sleep(delay)

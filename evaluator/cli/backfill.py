@@ -90,8 +90,8 @@ def check_backfill(suite: Suite, member: str) -> None:
         )
     if spec.trained_through is None:
         raise ConfigError(
-            f"{member} has no trained_through: say up to when the data it was made with reaches, such as "
-            "trained_through = 2025-01-31T00:00:00Z, since what happened until then must not speak for it"
+            f"{member} has no trained_through, and what happened while its data were gathered must not speak "
+            "for it: add it as another version, with --trained-through, or trained_through in the suite file"
         )
 
 

@@ -78,6 +78,7 @@ class Deployer:
             event = next_step(view)
             if event is None:
                 return
+            event = event.model_copy(update={"at": time.time_ns() // 1_000_000})  # judging took a while
             try:
                 after = await self._log.append(event)
             except Conflict as conflict:

@@ -108,6 +108,6 @@ class Registrar(Service):
                 await self._deployer.tend()
                 said = ""
             except Unavailable as error:
-                if str(error) != said:
+                if str(error) != said and not self.should_stop:
                     log.warning("%s; trying again until it does", said := str(error))
                 await self.sleep(1.0)

@@ -141,7 +141,9 @@ def _fallen(view: View, _: int) -> Iterator[Event]:
         verdict = view.verdicts.get(name)
         if entry.state not in WAITING or entry.override or verdict is None:
             continue
-        if verdict["state"] == "PROMOTE" or (verdict["state"] != "REJECT" and entry.state != "recommended"):
+        if verdict["state"] in ("PROMOTE", "INCONCLUSIVE") or "no_evidence_yet" in verdict["reasons"]:
+            continue  # that nothing is known speaks against nobody
+        if verdict["state"] != "REJECT" and entry.state != "recommended":
             continue
         twin = verdict.get("twin")
         if "redundant" in verdict["reasons"]:

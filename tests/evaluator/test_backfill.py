@@ -142,7 +142,7 @@ def test_one_that_is_killed_goes_on(run) -> None:
     ("name", "sentence"),
     [
         ("base@1", "base@1 is live, .* only a shadow can be backfilled"),
-        ("late@1", "late@1 has no trained_through: .* trained_through = 20"),
+        ("late@1", "late@1 has no trained_through, .* with --trained-through"),
     ],
 )
 def test_what_cannot_be_backfilled_is_refused(name: str, sentence: str) -> None:

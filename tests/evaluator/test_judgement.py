@@ -185,6 +185,51 @@ def test_a_replacement_is_judged_by_what_the_swap_gains_and_loses():
     assert judge_suite(stream(members, 90, poor), declared, moment(90))["a@2"].state != "PROMOTE"
 
 
+@pytest.mark.parametrize(
+    ("cut", "state"),
+    [(0.3, "PROMOTE"), (0.72, "HOLD"), (0.95, "REJECT")],
+)
+def test_a_sharpened_member_is_judged_by_what_it_no_longer_flags(cut, state):
+    """a@2 flags a part of what a@1 does: better where the rest of that is worth less than the suite."""
+    members = {"a@1": "live", "b@1": "live", "a@2": "shadow"}
+    declared = suite(members, extra={"a@2": 'replaces = "a@1"\n'})
+    sets = {("b@1",): (100, 0.7), ("a@1",): (40, cut), ("a@1", "a@2"): (50, 0.8)}
+    found = judge_suite(stream(members, 90, sets), declared, moment(90))["a@2"]
+    assert found.state == state, found
+    assert "redundant" not in found.reasons
+
+
+def test_a_widened_member_is_judged_by_what_it_flags_beside():
+    """a@2 flags all that a@1 does, and more."""
+    members = {"a@1": "live", "b@1": "live", "a@2": "shadow"}
+    declared = suite(members, extra={"a@2": 'replaces = "a@1"\n'})
+    for more, state in ((0.9, "PROMOTE"), (0.2, "REJECT")):
+        sets = {("b@1",): (100, 0.6), ("a@1", "a@2"): (50, 0.6), ("a@2",): (40, more)}
+        found = judge_suite(stream(members, 90, sets), declared, moment(90))["a@2"]
+        assert found.state == state, found
+
+
+def test_a_sharpening_that_is_worth_nothing_is_seldom_believed():
+    """What it no longer flags is as good as the rest: over many suites the error stays below its rate."""
+    members = {"a@1": "live", "b@1": "live", "a@2": "shadow"}
+    declared = suite(members, extra={"a@2": 'replaces = "a@1"\n'})
+    sets = {("b@1",): (60, 0.6), ("a@1",): (30, 0.6), ("a@1", "a@2"): (30, 0.6)}
+    wrong = sum(
+        judge_suite(stream(members, 60, sets, seed=seed), declared, moment(60))["a@2"].state == "PROMOTE"
+        for seed in range(40)
+    )
+    assert wrong <= 2
+
+
+def test_a_replacement_that_others_cover_is_redundant():
+    """What is its own beside the member that goes out counts; what another live member flags does not."""
+    members = {"a@1": "live", "b@1": "live", "a@2": "shadow"}
+    declared = suite(members, extra={"a@2": 'replaces = "a@1"\n'})
+    sets = {("b@1",): (60, 0.6), ("a@1",): (30, 0.6), ("a@2", "b@1"): (30, 0.6)}
+    found = judge_suite(stream(members, 60, sets), declared, moment(60))["a@2"]
+    assert (found.state, found.reasons, found.twin) == ("REJECT", ("redundant",), "b@1")
+
+
 def test_labels_declared_independent_that_are_not_conclude_nothing():
     """Whole days come out alike: the declaration is false, loudly."""
     rng = np.random.default_rng(3)

@@ -62,6 +62,18 @@ def test_who_fell_back_is_not_recommended_again_within_the_cooldown():
     assert story.settle() == ["c@1 recommended"]
 
 
+def test_that_nothing_is_known_speaks_against_nobody():
+    """A suite whose new member has no past: who was recommended stays so until something is known."""
+    story = tale()
+    story.verdicts = {"c@1": verdict()}
+    assert story.settle() == ["c@1 recommended"]
+    for state, reason in (("INCONCLUSIVE", "no_common_coverage"), ("HOLD", "no_evidence_yet")):
+        story.verdicts = {"c@1": verdict(state, reasons=(reason,))}
+        assert story.settle() == []
+    story.verdicts = {"c@1": verdict("HOLD", reasons=("needs_labels",))}
+    assert story.settle() == ["c@1 superseded"]
+
+
 def test_an_approval_by_somebody_who_may_not_is_undone():
     """policy.approvers names who may; the reason is told."""
     story = approved("c@1", approvers=["eva"])
