@@ -294,7 +294,9 @@ def fold_labels(
     mine = [label for _, label in run if shard_of(label.request_id, layout.shards) == shard]
     tops = sorted([*greatest, *(label.labelled_at for _, label in run)], reverse=True)[:keep]
     labels = state.labels
-    if tops != greatest or drained != was_drained or partition not in state.labels:
+    # What is drained does not follow from the offset: a store that was made anew meanwhile may not know it.
+    said = drained == was_drained and partition in state.labels and not (drained and start == end)
+    if tops != greatest or not said:
         update.sets = ["labels", partition, msgpack.packb([tops, drained])]
         labels = {**state.labels, partition: (tops, drained)}
     if mine:

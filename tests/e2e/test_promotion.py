@@ -67,6 +67,7 @@ class Watcher:
     def __init__(self, up: Up, log: RegistryLog) -> None:
         self.up, self.log = up, log
         self.redis = redis_client(Redis(url=SecretStr(up.redis_url)))
+        self.over = False
         self.seen: set[tuple[str, str]] = set()
         self.marks: dict[str, list[int]] = defaultdict(list)
         self.killed: list[tuple[str, str]] = []
@@ -77,7 +78,7 @@ class Watcher:
 
     async def follow(self) -> None:
         at = 0
-        while True:
+        while not self.over:
             await self.log.poll(100)
             while at < len(self.log.recorded):
                 event, ignored = self.log.recorded[at].event, self.log.recorded[at].ignored
@@ -101,7 +102,7 @@ class Watcher:
     async def sample(self) -> None:
         """How far evaluation has come, by what is going on in the registry meanwhile."""
         history = History(self.redis, self.up.suite.name)
-        while True:
+        while not self.over:
             with suppress(Unavailable):
                 await history.refresh(buckets=False)
                 mark, deployment = history.watermark("base@1"), self.registry.deployment
@@ -115,6 +116,11 @@ class Watcher:
             states = {name: entry.state for name, entry in self.registry.entries.items()}
             assert time.monotonic() < deadline, f"{why}: {states}"
             await asyncio.sleep(0.1)
+
+
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Wait for what was told to end; what went wrong in it is raised."""
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 def state(name: str) -> Callable[[Registry], str]:
@@ -146,14 +152,10 @@ async def scenario(up: Up, broker: Any) -> None:
             await play(up, watcher)
         finally:
             done.set()
-            await tasks[0]
-            for task in tasks[1:]:
-                task.cancel()
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-            broken = [
-                e for e in outcomes if isinstance(e, Exception) and not isinstance(e, asyncio.CancelledError)
-            ]
-            assert not broken, broken
+            await ended(tasks[0])
+            watcher.over = True
+            await ended(*tasks[1:])
+            await watcher.redis.aclose()
         await log.refresh()
         check_history(watcher)
         check_evaluation(watcher)
@@ -260,9 +262,9 @@ async def deadly(up: Up, broker: Any) -> None:
             )
         finally:
             done.set()
-            await tasks[0]
-            tasks[1].cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks[0])
+            watcher.over = True
+            await ended(tasks[1])
             await watcher.redis.aclose()
         back = next(r.event for r in log.recorded if r.event.kind == "rolled_back")
         assert "ended 2 times while it was baking" in back.why
@@ -292,17 +294,27 @@ async def latecomer(up: Up, broker: Any) -> None:
         done = [event for line in told.splitlines() if (event := json.loads(line))["event"] == "done"]
         assert done, told
         await watcher.until(lambda r: state("late@1")(r) == "recommended", "late@1 is not recommended")
-        following.cancel()
+        watcher.over = True
+        await ended(following)
         await watcher.redis.aclose()
-    found = (await asyncio.to_thread(up.status))["windows"]
-    late = next(member for member in found[0]["members"] if member["id"] == "late@1")
+    found = await asyncio.to_thread(up.status)
+    late = next(member for member in found["windows"][0]["members"] if member["id"] == "late@1")
     assert late["verdict"]["state"] == "PROMOTE"
     assert late["verdict"]["blocks"] >= 27
     # A member that no suite file names is in the registry alone; a rebuild must know it nevertheless.
     await chorus(up, "rebuild", "--redis-url", up.redis_url)
     deadline = time.monotonic() + 60
-    while (again := (await asyncio.to_thread(up.status))["windows"]) != found:
-        assert time.monotonic() < deadline, (again, found)
+    while other := differing(found, await asyncio.to_thread(up.status)):
+        assert time.monotonic() < deadline, other
+
+
+def differing(one: Any, two: Any, where: str = "") -> list[str]:
+    """Where two documents differ, and in what."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return [each for key in one for each in differing(one[key], two[key], f"{where}.{key}")]
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return [each for i in range(len(one)) for each in differing(one[i], two[i], f"{where}[{i}]")]
+    return [] if one == two else [f"{where}: {one} and {two}"]
 
 
 def test_a_candidate_that_ends_its_host_does_not_end_the_evaluation_of_others(tmp_path, embedded_broker):
