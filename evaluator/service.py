@@ -145,6 +145,8 @@ class EvaluatorService(Service):
                 await client.stop()
 
     async def on_stop(self) -> None:
+        if self.registrar is not None:  # what it waits for must not be closed under it
+            await self.registrar.stop()
         await self._close()
         await self.keeper.close()
         await self.redis.aclose()

@@ -85,10 +85,15 @@ class RegistryLog:
         self._consumer = self._producer = None
         await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
 
+    def _open(self) -> Any:
+        if self._consumer is None:  # whoever stops does not wait for those who read
+            raise Unavailable("the registry is not open")
+        return self._consumer
+
     async def refresh(self) -> Registry:
         """Read what the log holds now."""
         try:
-            end = (await self._consumer.end_offsets([self._at]))[self._at]
+            end = (await self._open().end_offsets([self._at]))[self._at]
         except KafkaError:
             raise Unavailable(no_broker(self._kafka)) from None
         await self._until(end)
@@ -104,7 +109,7 @@ class RegistryLog:
         """Read what comes within `timeout` ms; whether anything did."""
         async with self._reading:
             try:
-                data = await self._consumer.getmany(self._at, timeout_ms=timeout)
+                data = await self._open().getmany(self._at, timeout_ms=timeout)
             except KafkaError:
                 raise Unavailable(no_broker(self._kafka)) from None
             records = data.get(self._at, [])
@@ -157,14 +162,14 @@ class RegistryLog:
     async def committed(self) -> int:
         """The offset that `commit` noted last; 0 before it did."""
         try:
-            return await self._consumer.committed(self._at) or 0
+            return await self._open().committed(self._at) or 0
         except KafkaError:
             raise Unavailable(no_broker(self._kafka)) from None
 
     async def commit(self, offset: int) -> None:
         """Note a place, for whoever asks next with the same group."""
         try:
-            await self._consumer.commit({self._at: offset})
+            await self._open().commit({self._at: offset})
         except KafkaError:
             raise Unavailable(no_broker(self._kafka)) from None
 
