@@ -161,18 +161,19 @@ class World:
 
     async def read(self, topic: str) -> list[Any]:
         """All records of a topic: until a marker that is written now comes back on every partition."""
+        marker = b"end " + secrets.token_bytes(8)  # one of an earlier look ends nothing
         consumer = make_consumer(self.settings.kafka)
         await consumer.start()
         places = [TopicPartition(topic, i) for i in sorted(await self.producer.partitions_for(topic))]
         consumer.assign(places)
         for place in places:
             consumer.seek(place, 0)
-            await self.producer.send_and_wait(topic, b"end", key=b"end", partition=place.partition)
+            await self.producer.send_and_wait(topic, b"end", key=marker, partition=place.partition)
         records, ended = [], set()
         while len(ended) < len(places):
             for place, batch in (await consumer.getmany(timeout_ms=200)).items():
-                ended |= {place for record in batch if record.key == b"end"}
-                records += [record for record in batch if record.key != b"end"]
+                ended |= {place for record in batch if record.key == marker}
+                records += [record for record in batch if not (record.key or b"").startswith(b"end ")]
         await consumer.stop()
         return records
 
