@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json as jsonlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
+
+from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 
 if TYPE_CHECKING:
     from evaluator.alerting.alert import Alert
@@ -19,24 +20,18 @@ SCHEMA = 1
 
 def alerts(
     *,
-    suite: Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")],
-    bootstrap_servers: Annotated[
-        str | None,
-        Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
-    ] = None,
+    suite: SuiteFile,
+    bootstrap_servers: Servers = None,
     last: Annotated[
         int, Parameter(help="How many of the last events to show.", validator=Number(gte=0))
     ] = 10,
-    json: Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> int:
     """Show which alerts fire now, and the last events."""
     from evaluator.alerting.reading import read_alerts
-    from streams.app import set_up_logging
-    from streams.settings import load_settings
-    from streams.suite import load_suite
 
-    settings, name = load_settings(bootstrap_servers=bootstrap_servers), load_suite(suite).name
-    set_up_logging(settings.log_level)
+    declared, settings = open_suite(suite, bootstrap_servers)
+    name = declared.name
     document = alerts_document(name, asyncio.run(read_alerts(settings.kafka, name)), last)
     if json:
         print(jsonlib.dumps(document))

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 
 from evaluator.backfilling import Coverage, suite_watermark
-from evaluator.cli.main import Json, RedisUrl, Servers, SuiteFile, _open
+from evaluator.cli.options import Json, RedisUrl, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import with_log
 from evaluator.cli.whatif import resolve
 from evaluator.status import read_status
@@ -61,7 +61,7 @@ def backfill(
     json: Json = False,
 ) -> int:
     """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""
-    declared, settings = _open(suite, bootstrap_servers, redis_url)
+    declared, settings = open_suite(suite, bootstrap_servers, redis_url)
     extend_path(suite)
 
     async def registered(found: RegistryLog) -> Suite:

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from evaluator.cli.looks import moment, plain_table
-from evaluator.cli.registering import Json, Servers, SuiteFile, open_suite, resolve, with_log
+from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
+from evaluator.cli.registering import resolve, with_log
 from members.registry.lifecycle import Registry, fold
 from members.registry.log import Recorded, RegistryLog
 

@@ -13,6 +13,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from evaluator.cli.lazily import add_commands
+from evaluator.cli.options import Json, RedisUrl, Servers, SuiteFile, open_suite
 from evaluator.cli.run import fail, guarded
 from streams.errors import ConfigError
 
@@ -29,13 +30,6 @@ topics_app = App(name="topics", help="The suite's topics on the broker.")
 app.command(topics_app)
 add_commands(app)
 
-SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
-Servers = Annotated[
-    str | None,
-    Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
-]
-RedisUrl = Annotated[str | None, Parameter(name="--redis-url", help="Redis. CHORUS_REDIS_URL")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
 WebPort = Annotated[
     int | None,
     Parameter(
@@ -52,21 +46,6 @@ Name = Annotated[str, Parameter(name="--name", help="What this process calls its
 PROCESSES = Group("Processes", sort_key=1)
 LOOKING = Group("Looking", sort_key=2)
 KEEPING = Group("Keeping", sort_key=3)
-
-
-def _open(
-    suite: Path, servers: str | None = None, redis_url: str | None = None, web_port: int | None = None
-) -> tuple[Suite, Settings]:
-    from streams.app import set_up_logging
-    from streams.settings import load_settings
-    from streams.suite import load_suite
-
-    settings = load_settings(bootstrap_servers=servers, redis_url=redis_url)
-    set_up_logging(settings.log_level)
-    if web_port is not None:
-        web = settings.web.model_copy(update={"port": web_port})
-        settings = settings.model_copy(update={"web": web})
-    return load_suite(suite), settings
 
 
 def _host(
@@ -124,7 +103,7 @@ def serve(
     name: Name = "live-host",
 ) -> int:
     """Run the live host: all live members in one process, answering decisions."""
-    return _host("live", suite, None, name, _open(suite, bootstrap_servers, redis_url, web_port))
+    return _host("live", suite, None, name, open_suite(suite, bootstrap_servers, redis_url, web_port))
 
 
 @app.command(group=PROCESSES)
@@ -147,7 +126,7 @@ def shadow(
     name: Name = "shadow-host",
 ) -> int:
     """Run a shadow host: candidates that score the same requests, and never act."""
-    opened = _open(suite, bootstrap_servers, redis_url, web_port)
+    opened = open_suite(suite, bootstrap_servers, redis_url, web_port)
     return _host("shadow", suite, member, name, opened, _share(share, member), isolate)
 
 
@@ -166,7 +145,7 @@ def evaluate(
     from streams.app import run_worker
     from streams.metrics import Metrics
 
-    declared, settings = _open(suite, bootstrap_servers, redis_url, web_port)
+    declared, settings = open_suite(suite, bootstrap_servers, redis_url, web_port)
     metrics = Metrics()
     return run_worker(
         name,
@@ -234,7 +213,7 @@ def status(
     """Show what is known of the suite, from Redis alone."""
     from evaluator.status import read_status
 
-    document = asyncio.run(read_status(*_open(suite, None, redis_url)))
+    document = asyncio.run(read_status(*open_suite(suite, None, redis_url)))
     if json:
         print(jsonlib.dumps(document))
         return 0
@@ -266,7 +245,7 @@ def what_if(
     """What another suite would have done, from what is stored: exact, for any members, at once."""
     from evaluator.cli.whatif import read_what_if, show
 
-    declared, settings = _open(suite, None, redis_url)
+    declared, settings = open_suite(suite, None, redis_url)
     document = asyncio.run(read_what_if(declared, settings, add or [], drop or [], window, view))
     if json:
         print(jsonlib.dumps(document))
@@ -299,7 +278,7 @@ def examples(
     from evaluator.cli.examples import one_of, run
 
     wanted = one_of(false, true, unlabelled)
-    return run(*_open(suite, None, redis_url), name, wanted, limit, as_json=json, jsonl=jsonl)
+    return run(*open_suite(suite, None, redis_url), name, wanted, limit, as_json=json, jsonl=jsonl)
 
 
 @app.command(group=LOOKING)
@@ -313,7 +292,7 @@ def watch(
     """Show the suite live, until Ctrl-C."""
     from evaluator.cli.watch import watch_status
 
-    return asyncio.run(watch_status(*_open(suite, None, redis_url), window, view))
+    return asyncio.run(watch_status(*open_suite(suite, None, redis_url), window, view))
 
 
 @app.command(group=LOOKING)
@@ -323,7 +302,7 @@ def reviews(*, suite: SuiteFile, redis_url: RedisUrl = None, json: Json = False)
 
     from evaluator.reviewer import read_reviews
 
-    document = asyncio.run(read_reviews(*_open(suite, None, redis_url), time.time_ns() // 1_000_000))
+    document = asyncio.run(read_reviews(*open_suite(suite, None, redis_url), time.time_ns() // 1_000_000))
     if json:
         print(jsonlib.dumps(document))
         return 0
@@ -350,7 +329,7 @@ def rebuild(
     """Forget the suite's store and make it anew from Kafka; evaluators may go on running."""
     from evaluator.cli.watch import rebuild_with_progress
 
-    opened = _open(suite, bootstrap_servers, redis_url)
+    opened = open_suite(suite, bootstrap_servers, redis_url)
     positions = asyncio.run(rebuild_with_progress(*opened, fresh=fresh, quiet=json))
     if json:
         print(jsonlib.dumps({"event": "rebuilt", "positions": positions}))
@@ -376,7 +355,7 @@ def create(*, suite: SuiteFile, bootstrap_servers: Servers = None, json: Json = 
     """Make the suite's topics; those that are there are left as they are."""
     from streams.topics import create_topics
 
-    declared, settings = _open(suite, bootstrap_servers)
+    declared, settings = open_suite(suite, bootstrap_servers)
     made = asyncio.run(create_topics(declared, settings.kafka))
     if json:
         print(jsonlib.dumps(made))

@@ -15,15 +15,12 @@ from evaluator.cli import applying
 from evaluator.cli.history import lines
 from evaluator.cli.history import table as history_table
 from evaluator.cli.looks import moment, plain_table
+from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import (
     As,
-    Json,
     Member,
     Reason,
-    Servers,
-    SuiteFile,
     as_founded,
-    open_suite,
     resolve,
     tell,
     with_log,

@@ -7,15 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import (
     As,
-    Json,
     Member,
     Reason,
-    Servers,
-    SuiteFile,
     may_approve,
-    open_suite,
     resolve,
     tell,
     with_log,

@@ -9,40 +9,24 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from pydantic import ValidationError
 
+from evaluator.promotion.steps import WHO
 from members.registry.events import Kind
 from members.registry.lifecycle import Registry, draft, fold
 from members.registry.log import Conflict, RegistryLog
-from streams.app import set_up_logging
 from streams.errors import ChorusError, ConfigError
-from streams.settings import Settings, load_settings
-from streams.suite import Suite, load_suite
+from streams.settings import Settings
+from streams.suite import Suite
 
-SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
-Servers = Annotated[
-    str | None,
-    Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
-]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
 Reason = Annotated[str, Parameter(name="--reason", help="Why; it is kept for ever.")]
 As = Annotated[str | None, Parameter(name="--as", help="Who does it; user@host by default.")]
 Member = Annotated[str, Parameter(help="name@version, or the name where that is clear.")]
 
-#: What evaluators call themselves in the registry.
-EVALUATORS = "chorus"
 _T = TypeVar("_T")
-
-
-def open_suite(suite: Path, servers: str | None) -> tuple[Suite, Settings]:
-    """The suite file and the settings. Raises ConfigError."""
-    settings = load_settings(bootstrap_servers=servers)
-    set_up_logging(settings.log_level)
-    return load_suite(suite), settings
 
 
 def writer(who: str | None) -> str:
@@ -53,8 +37,8 @@ def writer(who: str | None) -> str:
         except (KeyError, OSError):
             user = f"uid-{os.getuid()}"
         return f"{user}@{socket.gethostname()}"
-    if not who.strip() or who.strip() == EVALUATORS:
-        raise ConfigError(f"--as {who!r}: {EVALUATORS} is what evaluators write as; give a name of your own")
+    if not who.strip() or who.strip() == WHO:
+        raise ConfigError(f"--as {who!r}: {WHO} is what evaluators write as; give a name of your own")
     return who.strip()
 
 

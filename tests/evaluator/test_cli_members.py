@@ -142,8 +142,7 @@ def desk(tmp_path, broker):
 def within(folder: Path, broker: Any) -> Iterator[Desk]:
     """A desk whose commands run in this process; its log output is left as pytest has it."""
     with pytest.MonkeyPatch.context() as patch:
-        for where in ("streams.app", "evaluator.cli.registering"):
-            patch.setattr(f"{where}.set_up_logging", lambda level: None)
+        patch.setattr("streams.app.set_up_logging", lambda level: None)
         patch.setattr(sys, "path", [*sys.path])
         desk = Desk(folder, broker)
         for name, value in {**desk.env, "COLUMNS": "120", "NO_COLOR": "1"}.items():
