@@ -21,6 +21,7 @@ from evaluator.cli.registering import (
     Member,
     Reason,
     as_founded,
+    decide,
     resolve,
     tell,
     with_log,
@@ -250,12 +251,7 @@ def _change(
 ) -> int:
     opened, name = open_suite(suite, servers), writer(who)
 
-    async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
-        before = await log.found(opened[0], name)
-        found = resolve(before, member)
-        return found, before, await write(log, kind, found, who=name, why=reason)
-
-    return tell(*with_log(opened, job), json=json)
+    return tell(*decide(kind, opened, name, reason, lambda log: resolve(log.registry, member)), json=json)
 
 
 def _register(

@@ -12,11 +12,10 @@ from evaluator.cli.registering import (
     As,
     Member,
     Reason,
+    decide,
     may_approve,
     resolve,
     tell,
-    with_log,
-    write,
     writer,
 )
 from members.registry.lifecycle import IN_THE_OR, Registry
@@ -65,16 +64,14 @@ def _approve(
     opened, name = open_suite(suite, servers), writer(who)
     may_approve(opened[0], name)
 
-    async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
-        before = await log.found(opened[0], name)
-        found = resolve(before, member)
-        state = before.entries[found].state
-        if not override and state == "shadow":
+    def more(registry: Registry, found: str) -> dict[str, bool]:
+        if not override and registry.entries[found].state == "shadow":
             raise Conflict(f"{found} is not recommended: `chorus promote` puts it in without evidence")
-        after = await write(log, "approved", found, who=name, why=reason, override=override)
-        return found, before, after
+        return {"override": override}
 
-    found, before, after = with_log(opened, job)
+    found, before, after = decide(
+        "approved", opened, name, reason, lambda log: resolve(log.registry, member), more
+    )
     if override:
         print(
             f"chorus: {found} is promoted without waiting for evidence, by {name}; the slot, the check on the"
@@ -97,21 +94,13 @@ def decline(
     """Decline a candidate that is recommended, approved, queued or being deployed: it stays in shadow."""
     opened, name = open_suite(suite, bootstrap_servers), writer(who)
 
-    async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
-        before = await log.found(opened[0], name)
-        found = resolve(before, member)
-        if before.entries[found].state in IN_THE_OR:
-            raise Conflict(
-                f"{found} is {before.entries[found].state} already: `chorus rollback` takes it out"
-            )
-        return (
-            found,
-            before,
-            await write(log, "aborted", found, who=name, why=reason, deployment=_slot(before, found)),
-        )
+    def more(registry: Registry, found: str) -> dict[str, str]:
+        if (state := registry.entries[found].state) in IN_THE_OR:
+            raise Conflict(f"{found} is {state} already: `chorus rollback` takes it out")
+        return _slot(registry, found)
 
-    found, before, after = with_log(opened, job)
-    return tell(found, before, after, json=json)
+    done = decide("aborted", opened, name, reason, lambda log: resolve(log.registry, member), more)
+    return tell(*done, json=json)
 
 
 def rollback(
@@ -129,23 +118,16 @@ def rollback(
     """Take a deployed member out of the OR at once; whom it replaced comes back with the same step."""
     opened, name = open_suite(suite, bootstrap_servers), writer(who)
 
-    async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
-        before = await log.found(opened[0], name)
-        found = resolve(before, member) if member else last_deployed(log)
-        return (
-            found,
-            before,
-            await write(log, "rolled_back", found, who=name, why=reason, deployment=_slot(before, found)),
-        )
+    def choose(log: RegistryLog) -> str:
+        return resolve(log.registry, member) if member else last_deployed(log)
 
-    found, before, after = with_log(opened, job)
-    return tell(found, before, after, json=json)
+    return tell(*decide("rolled_back", opened, name, reason, choose, _slot), json=json)
 
 
-def _slot(registry: Registry, member: str) -> str:
-    """The id of the deployment, where it is this member that holds the slot."""
+def _slot(registry: Registry, member: str) -> dict[str, str]:
+    """The deployment, where it is this member that holds the slot."""
     deployment = registry.deployment
-    return deployment.id if deployment is not None and deployment.member == member else ""
+    return {"deployment": deployment.id} if deployment is not None and deployment.member == member else {}
 
 
 def last_deployed(log: RegistryLog) -> str:

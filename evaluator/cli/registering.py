@@ -112,6 +112,28 @@ async def write(
             again = False
 
 
+def decide(
+    kind: Kind,
+    opened: tuple[Suite, Settings],
+    who: str,
+    why: str,
+    choose: Callable[[RegistryLog], str],
+    more: Callable[[Registry, str], dict[str, Any]] = lambda registry, member: {},
+) -> tuple[str, Registry, Registry]:
+    """Write one event about the member that `choose` finds in the registry, which is founded where it is not.
+
+    more: what the event says beside, from the registry before it; it may refuse. Returns the member and the
+    registry before and after. Raises what `choose` and `more` do, Conflict, ConfigError and Unavailable.
+    """
+
+    async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
+        before = await log.found(opened[0], who)
+        member = choose(log)
+        return member, before, await write(log, kind, member, who=who, why=why, **more(before, member))
+
+    return with_log(opened, job)
+
+
 def moves(before: Registry, after: Registry) -> dict[str, tuple[str | None, str]]:
     """Member → its state before and after, where that is another one."""
     out: dict[str, tuple[str | None, str]] = {}
