@@ -26,9 +26,9 @@ from evaluator.store import Store, ensure_meta, layout_of
 from members.registry.log import RegistryLog
 from streams.connect import (
     check_topics,
+    connecting,
     make_consumer,
     make_producer,
-    no_broker,
     ping_redis,
     redis_client,
     until_available,
@@ -117,7 +117,7 @@ class EvaluatorService(Service):
             group=f"{self.suite.name}.evaluator" if self._group else None,
             max_partition_fetch_bytes=4_000_000,
         )
-        try:
+        async with connecting(kafka, self._close):
             await producer.start()
             await consumer.start()
             await check_topics(consumer, self.kinds)
@@ -126,12 +126,6 @@ class EvaluatorService(Service):
                 for topic in self.kinds
                 for number in sorted(await producer.partitions_for(topic))
             ]
-        except KafkaError:
-            await self._close()
-            raise Unavailable(no_broker(kafka)) from None
-        except Unavailable:
-            await self._close()
-            raise
         self._counts = Counter(tp.topic for tp in every)
         if self._group:
             consumer.subscribe(list(self.kinds), listener=_Assignment(self))

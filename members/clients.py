@@ -7,14 +7,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from members.ownership import Owned
 from members.recovery import Tail
 from members.transactions import Transactions, open_transactions
-from streams.connect import check_topics, make_consumer, make_producer, no_broker
-from streams.errors import Unavailable
+from streams.connect import check_topics, connecting, make_consumer, make_producer
 from streams.settings import Kafka
 from streams.topics import Topics
 
@@ -43,7 +41,7 @@ class Clients:
         Raises Unavailable, and leaves nothing open then.
         """
         wanted = [self._topics.requests, self._topics.votes]
-        try:
+        async with connecting(self._kafka, self.close):
             await self.consumer.start()
             await self.producer.start()
             if self.tail is not None:
@@ -52,12 +50,6 @@ class Clients:
                 self.transactions = await open_transactions(self._kafka, wanted[0], self._group, again)
             await check_topics(self.consumer, wanted)
             self.counts = {topic: len(await self.producer.partitions_for(topic)) for topic in wanted}
-        except KafkaError:
-            await self.close()
-            raise Unavailable(no_broker(self._kafka)) from None
-        except Unavailable:
-            await self.close()
-            raise
         if self.tail is not None:
             self._prepare(self.tail)
 

@@ -19,8 +19,7 @@ from members.panel import Panel
 from members.registry.lifecycle import Registry
 from members.registry.log import RegistryLog
 from members.swapping import Steps, in_share, missed, reported, shadowed, shadowed_from, steps
-from streams.connect import check_topics, make_consumer, no_broker, until_available
-from streams.errors import Unavailable
+from streams.connect import check_topics, connecting, make_consumer, until_available
 from streams.settings import Kafka
 from streams.suite import Suite
 
@@ -103,15 +102,9 @@ class ShadowRoster(Following):
     async def _connect(self) -> None:
         """Raises Unavailable."""
         consumer = make_consumer(self._kafka, group=self._group)
-        try:
+        async with connecting(self._kafka, consumer.stop):
             await consumer.start()
             await check_topics(consumer, [self._topic])
-        except KafkaError:
-            await consumer.stop()
-            raise Unavailable(no_broker(self._kafka)) from None
-        except Unavailable:
-            await consumer.stop()
-            raise
         self._marks = Marks(consumer, self._topic)
 
     async def close(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
@@ -86,6 +87,29 @@ def no_broker(kafka: Kafka) -> str:
         f"no Kafka broker answers at {kafka.bootstrap_servers}: start it, or set CHORUS_BOOTSTRAP_SERVERS "
         "(`chorus up` brings its own)"
     )
+
+
+@contextmanager
+def answering(kafka: Kafka) -> Iterator[None]:
+    """Around a call to the broker: Unavailable, with the sentence for people, where it does not answer."""
+    try:
+        yield
+    except KafkaError:
+        raise Unavailable(no_broker(kafka)) from None
+
+
+@asynccontextmanager
+async def connecting(kafka: Kafka, close: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Around the start of clients: whatever goes wrong inside, `close` lets go of what had been opened.
+
+    Raises Unavailable where the broker does not answer, and what else was raised.
+    """
+    with answering(kafka):
+        try:
+            yield
+        except BaseException:
+            await close()
+            raise
 
 
 def redis_client(settings: Redis) -> RedisClient:

@@ -28,7 +28,7 @@ from evaluator.alerting.conditions import Conditions, latest
 from evaluator.alerting.memory import Memory
 from evaluator.alerting.posting import backoff, body_of, headers_of, post
 from evaluator.alerting.reading import read_range
-from streams.connect import check_topics, make_consumer, no_broker, redis_client, until_available
+from streams.connect import check_topics, connecting, make_consumer, redis_client, until_available
 from streams.errors import BadRecord, Unavailable
 from streams.metrics import EvaluatorMetrics
 from streams.settings import Settings, Webhook
@@ -105,15 +105,9 @@ class Receiver(Service):
     async def _connect(self) -> AIOKafkaConsumer:
         kafka = self.settings.kafka
         consumer = make_consumer(kafka, group=f"{self.suite}.webhook.{self.webhook.name}")
-        try:
+        async with connecting(kafka, consumer.stop):
             await consumer.start()
             await check_topics(consumer, [self._tp.topic])
-        except KafkaError:
-            await consumer.stop()
-            raise Unavailable(no_broker(kafka)) from None
-        except BaseException:
-            await consumer.stop()
-            raise
         consumer.subscribe([self._tp.topic], listener=_Assignment(self))
         return consumer
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from members.registry.events import Event, decode_event, encode_event
 from members.registry.lifecycle import Registry, draft, fold
-from streams.connect import check_topics, make_consumer, make_producer, no_broker
+from streams.connect import answering, check_topics, connecting, make_consumer, make_producer, no_broker
 from streams.errors import BadRecord, ChorusError, Unavailable
 from streams.settings import Kafka
 from streams.suite import Suite
@@ -67,18 +66,12 @@ class RegistryLog:
     async def start(self) -> None:
         """Connect, and read to the end."""
         self._consumer = make_consumer(self._kafka, group=self._group)
-        try:
+        async with connecting(self._kafka, self.stop):
             await self._consumer.start()
             await check_topics(self._consumer, [self._topic])
             self._consumer.assign([self._at])
             self._consumer.seek(self._at, 0)
             await self.refresh()
-        except KafkaError:
-            await self.stop()
-            raise Unavailable(no_broker(self._kafka)) from None
-        except BaseException:
-            await self.stop()
-            raise
 
     async def stop(self) -> None:
         clients = [each for each in (self._consumer, self._producer) if each is not None]
@@ -92,10 +85,8 @@ class RegistryLog:
 
     async def refresh(self) -> Registry:
         """Read what the log holds now."""
-        try:
+        with answering(self._kafka):
             end = (await self._open().end_offsets([self._at]))[self._at]
-        except KafkaError:
-            raise Unavailable(no_broker(self._kafka)) from None
         await self._until(end)
         return self.registry
 
@@ -108,10 +99,8 @@ class RegistryLog:
     async def poll(self, timeout: int = _POLL) -> bool:
         """Read what comes within `timeout` ms; whether anything did."""
         async with self._reading:
-            try:
+            with answering(self._kafka):
                 data = await self._open().getmany(self._at, timeout_ms=timeout)
-            except KafkaError:
-                raise Unavailable(no_broker(self._kafka)) from None
             records = data.get(self._at, [])
             for record in records:
                 self._take(record)
@@ -139,20 +128,16 @@ class RegistryLog:
         async with self._writing:
             if self._producer is None:
                 producer = make_producer(self._kafka)
-                try:
+                async with connecting(self._kafka, producer.stop):
                     await producer.start()
-                except KafkaError:
-                    await producer.stop()
-                    raise Unavailable(no_broker(self._kafka)) from None
                 self._producer = producer
             self._mine[event.id] = None
             try:
-                sent = await self._producer.send_and_wait(
-                    self._topic, encode_event(event), key=event.member.encode(), partition=0
-                )
-                await self._until(sent.offset + 1)
-            except KafkaError:
-                raise Unavailable(no_broker(self._kafka)) from None
+                with answering(self._kafka):
+                    sent = await self._producer.send_and_wait(
+                        self._topic, encode_event(event), key=event.member.encode(), partition=0
+                    )
+                    await self._until(sent.offset + 1)
             finally:
                 outcome = self._mine.pop(event.id)
         if outcome:
@@ -161,17 +146,13 @@ class RegistryLog:
 
     async def committed(self) -> int:
         """The offset that `commit` noted last; 0 before it did."""
-        try:
+        with answering(self._kafka):
             return await self._open().committed(self._at) or 0
-        except KafkaError:
-            raise Unavailable(no_broker(self._kafka)) from None
 
     async def commit(self, offset: int) -> None:
         """Note a place, for whoever asks next with the same group."""
-        try:
+        with answering(self._kafka):
             await self._open().commit({self._at: offset})
-        except KafkaError:
-            raise Unavailable(no_broker(self._kafka)) from None
 
     async def found(
         self, suite: Suite, who: str, why: str = "the suite file, at the first start"
