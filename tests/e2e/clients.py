@@ -69,9 +69,9 @@ class Senders:
 
 
 async def read_topic(
-    bootstrap: str, topic: str, complete: Callable[[list[Raw]], Any], *, seconds: float = 120.0
+    bootstrap: str, topic: str, missing: Callable[[list[Raw]], Any], *, seconds: float = 120.0
 ) -> list[Raw]:
-    """Read a topic from its beginning until `complete` is content with what has come, and return that."""
+    """Read a topic from its beginning until nothing is `missing` in what has come, and return that."""
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=bootstrap,
@@ -86,8 +86,9 @@ async def read_topic(
     found: dict[tuple[int, int], Raw] = {}
     deadline = time.monotonic() + seconds
     try:
-        while not complete(list(found.values())):
-            assert time.monotonic() < deadline, f"{topic} is not complete after {len(found)} records"
+        while lacking := missing(list(found.values())):
+            told = f"after {len(found)} records {topic} lacks {str(lacking)[:2000]}"
+            assert time.monotonic() < deadline, told
             fetched = await consumer.getmany(timeout_ms=500)
             for records in fetched.values():
                 for record in records:

@@ -17,11 +17,11 @@ from tests.e2e.suites import MEMBERS, SuiteFile
 async def recount(suite: SuiteFile, bootstrap: str, sent: Senders) -> Recount:
     """Read the topics until they are complete, check them against each other, and count them."""
 
-    async def read(kind: str, complete: Any) -> list[Raw]:
-        return await read_topic(bootstrap, suite.topic(kind), complete)
+    async def read(kind: str, missing: Any) -> list[Raw]:
+        return await read_topic(bootstrap, suite.topic(kind), missing)
 
     def there(kind: str) -> Any:
-        return lambda records: sent.places[kind] <= {record.place for record in records}
+        return lambda records: sent.places[kind] - {record.place for record in records}
 
     raw_requests = await read("requests", there("requests"))
     raw_labels = await read("labels", there("labels"))
@@ -32,17 +32,19 @@ async def recount(suite: SuiteFile, bootstrap: str, sent: Senders) -> Recount:
     injected = sent.places["votes"]
     ballots = Ballots()
 
-    def all_voted(records: list[Raw]) -> bool:
+    def votes(records: list[Raw]) -> dict[str, list[tuple[int, int]]]:
         nonlocal ballots
         ballots = ballots_of(records, injected)
-        return all((who, request.place) in ballots.of for who in ["*", *MEMBERS] for request in requests)
+        voters = ["*", *MEMBERS]
+        lacking = {who: [r.place for r in requests if (who, r.place) not in ballots.of] for who in voters}
+        return {who: sorted(places) for who, places in lacking.items() if places}
 
-    await read("votes", all_voted)
+    await read("votes", votes)
     places = {request.place for request in requests}
-    raw = await read("decisions", lambda records: places <= {place for place, _ in map(_decision, records)})
+    raw = await read("decisions", lambda records: places - {place for place, _ in map(_decision, records)})
     decisions = [decision for _, decision in map(_decision, sorted(raw))]
     check_decisions(decisions, requests, ballots)
-    letters = await read("dead-letters", lambda records: sent.bad.keys() <= _letters(records).keys())
+    letters = await read("dead-letters", lambda records: sent.bad.keys() - _letters(records).keys())
     assert _letters(letters) == sent.bad
     return Recount(suite, requests, labels, ballots, decisions, len(sent.bad))
 
