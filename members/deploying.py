@@ -14,14 +14,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from members.announcing import Announcer
 from members.crew import Crew
 from members.errors import LoadError
 from members.following import Following
 from members.ownership import Owned
 from members.panel import Panel, Seat
+from members.processes import ended, this_process
+from members.registry.events import Event
 from members.registry.lifecycle import Deployment
 from members.registry.log import RegistryLog
-from members.swapping import serves_from, unlike
+from members.swapping import unlike
 from members.trial import TOLERATED, TRIAL_AT_MOST, try_member
 from streams.batch import Batch
 from streams.connect import until_available
@@ -30,8 +33,6 @@ from streams.suite import FeatureType, MemberSpec, Suite
 
 log = logging.getLogger("chorus")
 
-#: Seconds that a batch waits for the report of where its crew begins, before it goes on without.
-_ANNOUNCED_WITHIN = 5.0
 #: Seconds that reading the registry may take when a partition is taken over.
 _READ_WITHIN = 2.0
 #: Seconds for which that is not tried again where it failed.
@@ -50,6 +51,7 @@ class LiveRoster(Following):
     """Who is live, by the registry. A Roster.
 
     recent: a few requests that the host has decoded last. trial: seconds that trying a member may take.
+    session: seconds after which a host that is not heard loses its partitions.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class LiveRoster(Following):
         *,
         recent: Callable[[], Batch | None],
         trial: float = TRIAL_AT_MOST,
+        session: float = 10.0,
         **host: Any,
     ) -> None:
         super().__init__(registry, panel, **host)
@@ -71,9 +74,7 @@ class LiveRoster(Following):
         self._suspended: dict[str, str] = {}
         self._ready: set[str] = set()  # ids of deployments of which that was told
         self._refused: set[str] = set()
-        self._unsaid: dict[tuple[int, int], int] = {}  # (revision, partition) → where it begins
-        self._said = asyncio.Event()
-        self._waived: set[tuple[int, int]] = set()
+        self._announcer = Announcer(registry, self._owned, self._serving, session=session)
         self._blind = 0.0  # until when (monotonic, s) the registry is not asked for at take-overs
 
     @property
@@ -101,12 +102,12 @@ class LiveRoster(Following):
 
         A member that ends its process while it votes would do so for ever: a second start is one too many.
         """
-        if starts := baking.starts.get(self.name):
-            return f"this host ended {len(starts) + 1} times while it was baking"
+        if times := sum(ended(process) for process in baking.starts.get(self.name, {}).values()):
+            return f"this host ended {times + 1} times while it was baking"
         if refused := await self._tried(self._spec(baking.member)):
             return refused
         why = "the host was started anew while it was baking"
-        more = {"deployment": baking.id, "revision": baking.revision}
+        more = {"deployment": baking.id, "revision": baking.revision, "process": this_process()}
         self._reports.append(self._report("ready", baking.member, why, **more))
         await until_available(self._send)  # before anything is asked of it
         return ""
@@ -129,12 +130,7 @@ class LiveRoster(Following):
             self.step()
 
     def enter(self, owned: Owned) -> None:
-        """Say where this host's revision begins, unless that is known."""
-        revision, partition = self.crew.revision, owned.partition
-        first = serves_from(owned.replay, owned.position, revision)
-        known = self.registry.servings.get(revision, {}).get(partition)
-        if known is None or first < known:
-            self._unsaid[revision, partition] = first
+        self._announcer.take_over(owned, self.crew.revision)
 
     def on_event(self, kind: str, member: str, detail: str) -> None:
         """Hear what the panel tells of its members."""
@@ -144,6 +140,7 @@ class LiveRoster(Following):
             self._suspended.pop(member, None)
 
     def step(self) -> None:
+        self._announcer.listen()
         registry, deployment = self.registry, self.registry.deployment
         wanted = set(registry.live)
         if deployment is not None and deployment.revision is None:
@@ -154,7 +151,7 @@ class LiveRoster(Following):
             if name not in wanted:
                 self._drop(name)
         self._let_go([self._spare.pop(name) for name in list(self._spare) if not self._may_return(name)])
-        if registry.revision != self.crew.revision:
+        if registry.revision != self.crew.revision and not self._announcer.in_doubt:
             self._change()
         self._watch_baking()
 
@@ -270,9 +267,8 @@ class LiveRoster(Following):
         for name, seat in zip(ids, view.seats, strict=True):
             if name in new:
                 seat.pace.clear()
-        self.crew = Crew(ids, revision, view.vote, lambda p: self._announced(revision, p))
-        for partition, owned in self._owned.items():
-            self._unsaid[revision, partition] = serves_from(owned.replay, owned.position, revision)
+        self.crew = Crew(ids, revision, view.vote, lambda p: self._announcer.announced(revision, p))
+        self._announcer.swap(revision)
         out = {name: each for name in gone if (each := self.panel.unseat(name)) is not None}
         self._spare |= {name: seat for name, seat in out.items() if self._may_return(name)}
         self._let_go([seat for name, seat in out.items() if name not in self._spare])
@@ -310,40 +306,13 @@ class LiveRoster(Following):
 
     # -- what is said of it
 
+    def _serving(self, revision: int, positions: dict[int, int], **more: Any) -> Event:
+        why = f"answers as revision {revision}"
+        return self._report("serving", "", why, revision=revision, positions=positions, **more)
+
     async def _send(self) -> None:
         await super()._send()
-        while self._unsaid:
-            if gone := [place for place in self._unsaid if self._never_answered(place)]:
-                self._forget(gone)
-                continue
-            revision = min(revision for revision, _ in self._unsaid)
-            places = {p: at for (r, p), at in self._unsaid.items() if r == revision}
-            why = f"answers as revision {revision}"
-            # Not with the reports that wait: by the time that it could be written it may be untrue.
-            await self.log.append(self._report("serving", "", why, revision=revision, positions=places))
-            self._forget([(revision, p) for p, at in places.items() if self._unsaid.get((revision, p)) == at])
-
-    def _forget(self, places: list[tuple[int, int]]) -> None:
-        """Nothing waits to be said of these any more."""
-        for place in places:
-            del self._unsaid[place]
-        self._said.set()
-        self._said = asyncio.Event()
-
-    def _never_answered(self, place: tuple[int, int]) -> bool:
-        """Whether a partition went before that revision answered there: it waits for the report."""
-        return place[1] not in self._owned and place not in self._waived
-
-    async def _announced(self, revision: int, partition: int) -> None:
-        """Wait until it is on record where a revision begins: a successor that did not know would say a later
-        offset, and what lies between would be missing in the history of a member that went out."""
-        place = revision, partition
-        try:
-            async with asyncio.timeout(_ANNOUNCED_WITHIN):
-                while place in self._unsaid and place not in self._waived:
-                    await self._said.wait()
-        except TimeoutError:
-            self._waived.add(place)  # the answers matter more
+        await self._announcer.send()
 
     async def close(self) -> None:
         tasks = list(self._preparing.values())

@@ -113,7 +113,8 @@ class HostService(Service):
             host: dict[str, Any] = {"name": name, "owned": self._owned, "under_way": lambda: self._batches}
             if stage == "live":
                 recent = lambda: self._scorer.recent if hasattr(self, "_scorer") else None  # noqa: E731
-                self._roster = LiveRoster(registry, self._panel, recent=recent, **host)
+                session = settings.kafka.session_timeout / 1000
+                self._roster = LiveRoster(registry, self._panel, recent=recent, session=session, **host)
             else:
                 self.group = f"{suite.name}.shadow.{share[0]}of{share[1]}"
                 host |= {"kafka": settings.kafka, "topic": self.topics.requests, "group": self.group}

@@ -42,7 +42,10 @@ class Owned:
     revision: int = -1
     heard: float = field(default_factory=time.monotonic)
     idle_told: bool = False
-    #: the latest revision whose report was acted on here (members/sharing.py)
+    #: which revision answers from where on, since this host has it (members/announcing.py); taken: since when
+    steps: list[tuple[int, int]] = field(default_factory=list)
+    taken: float = field(default_factory=time.monotonic)
+    #: the offset in the registry's log of the last report that was acted on here (members/sharing.py)
     mark: int | None = None
 
     @property

@@ -32,7 +32,8 @@ _AFRESH = 6 * 3600.0
 
 @dataclass(slots=True)
 class Marks:
-    """Up to which revision the reports of live hosts have been acted on, per partition of `requests`.
+    """Up to which offset of the registry's log the reports of live hosts have been acted on, per partition of
+    `requests`.
 
     They are kept as offsets of a consumer group of their own; `consumer` reads nothing.
     """
@@ -53,6 +54,10 @@ class Marks:
         if mark is not None:
             self._written[partition] = mark
         return mark
+
+    def kept(self, partition: int, mark: int | None) -> bool:
+        """Whether a mark has been written."""
+        return self._written.get(partition) == mark
 
     async def write(self, marks: Mapping[int, int]) -> None:
         """Keep them, where they have changed; an attempt that fails is made again."""
@@ -87,13 +92,13 @@ class ShadowRoster(Following):
         **host: Any,
     ) -> None:
         super().__init__(registry, panel, **host)
-        self._share, self._kafka, self._topic, self._group = share, kafka, topic, f"{group}.marks"
+        self._share, self._kafka, self._topic, self._group = share, kafka, topic, f"{group}.acted"
         self._marks: Marks | None = None
         self._mine: tuple[str, ...] = ()
         self._loading: set[str] = set()
         self._crews: dict[tuple[str, ...], Crew] = {}
         self._seen: Registry | None = None
-        self._stairs: dict[int, Steps] = {}
+        self._stairs: dict[tuple[int, int | None], Steps] = {}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -130,14 +135,21 @@ class ShadowRoster(Following):
             self._stairs.clear()
             self._crews.clear()
 
-    def _steps(self, partition: int) -> Steps:
-        if partition not in self._stairs:
-            self._stairs[partition] = steps(self.registry, partition)
-        return self._stairs[partition]
+    def _steps(self, partition: int, through: int | None = None) -> Steps:
+        if (partition, through) not in self._stairs:
+            more = {} if through is None else {"through": through}
+            self._stairs[partition, through] = steps(self.registry, partition, **more)
+        return self._stairs[partition, through]
 
     def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:
+        """As the reports say that have been acted on, and only once that is written: what `back` looks for is
+        what they did not ask for."""
         self._look()
-        ids, until = shadowed(self.registry, self._mine, self._steps(partition), offset)
+        owned = self._owned.get(partition)
+        mark = None if owned is None else owned.mark
+        if mark is not None and self._marks is not None and not self._marks.kept(partition, mark):
+            return None
+        ids, until = shadowed(self.registry, self._mine, self._steps(partition, mark), offset)
         there = tuple(name for name in ids if name in self.panel.ids)
         if any(name not in there and self._was_live(name) for name in ids):
             return None  # it comes from the live host: none of its positions may be left out
@@ -179,8 +191,9 @@ class ShadowRoster(Following):
         shadow = set(self.registry.shadow)
         wanted = {name for name in self._mine if name in shadow}
         for partition, owned in self._owned.items():
-            stairs = self._steps(partition)
-            wanted |= shadowed_from(self.registry, self._mine, stairs, min(owned.position, owned.done))
+            for through in {None, owned.mark}:
+                stairs = self._steps(partition, through)
+                wanted |= shadowed_from(self.registry, self._mine, stairs, min(owned.position, owned.done))
         there = set(self.panel.ids)
         for name in wanted - there - self._loading:
             self._loading.add(name)

@@ -1,13 +1,19 @@
 """Who scores what while members go from shadow to live and back: pure, from the registry alone.
 
-Live hosts report at which offset of each partition a revision began to answer (`serving`). Up to there the
-members of the revision before were in the OR, so for each offset it is known whether the live host asks a
-member. A shadow host asks it wherever the live host does not: no position is left out between the two.
+Live hosts report at which offset of each partition a revision begins to answer (`serving`). Up to there the
+one before did, so for each offset it is known whether a live host asks a member. A shadow host asks it
+wherever they do not: no position is left out between the two.
+
+A partition may move to a host that is still at an older revision, and may have been said to be at a later
+one from there on: of two reports the later one in the log counts, from its offset on. A host reports whenever
+the log says anything else of its partitions than what it does (`unsaid`), and a shadow host that has acted on
+what was said before goes back where somebody was left out (`missed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 from members.recovery import Replay
 from members.registry.lifecycle import Registry
@@ -27,20 +33,44 @@ def in_share(registry: Registry, share: int, shares: int) -> tuple[str, ...]:
 
 
 def steps(registry: Registry, partition: int, through: int = _END) -> Steps:
-    """Which revision answered from where on, as far as revisions up to `through` have been reported.
+    """Which revision answers from where on, by the reports up to the one at `through` of the log.
 
-    Before the first report the first revision did. Where a later revision began before an earlier one, the
-    earlier one never answered.
+    Where nothing is reported the first revision does.
     """
-    out, limit = Steps(), _END
-    for revision in sorted(registry.servings, reverse=True):
-        at = registry.servings[revision].get(partition)
-        if revision <= through and at is not None and at < limit:
-            out.append((at, revision))
-            limit = at
-    if limit > 0:
-        out.append((0, min(registry.lives, default=0)))
-    return out[::-1]
+    out = [(0, min(registry.lives, default=0))]
+    for position, at, revision, until in registry.servings.get(partition, ()):
+        if position <= through and (until is None or at < until):
+            rest = [] if until is None else _from(out, until)
+            while out and out[-1][0] >= at:
+                out.pop()
+            for step in ((at, revision), *rest):
+                if not out or out[-1][1] != step[1]:
+                    out.append(step)
+    return out
+
+
+def steps_of(stairs: Steps) -> Steps:
+    """Stairs without the steps that change nothing."""
+    return [step for i, step in enumerate(stairs) if not i or stairs[i - 1][1] != step[1]]
+
+
+def _from(stairs: Steps, offset: int) -> Steps:
+    """What is left of the stairs from `offset` on, where they begin."""
+    last = max(i for i, (at, _) in enumerate(stairs) if not i or at <= offset)
+    return [(max(offset, stairs[last][0]), stairs[last][1]), *stairs[last + 1 :]]
+
+
+def unsaid(registry: Registry, partition: int, mine: Steps) -> Steps:
+    """What has to be reported, in this order, for a partition's steps to be `mine`, from their first on."""
+    if partition not in registry.servings:
+        return mine
+    said = _from(steps(registry, partition), mine[0][0])
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(said, mine, strict=False)))
+    if same == len(said) == len(mine):
+        return []
+    # Something else begins too early: what stands before that is said again, which ends it.
+    again = same == len(mine) or (same < len(said) and said[same][0] < mine[same][0])
+    return mine[same - 1 :] if again else mine[same:]
 
 
 def _left(registry: Registry, mine: Sequence[str], revision: int) -> tuple[str, ...]:
@@ -74,10 +104,10 @@ def shadowed_from(registry: Registry, mine: Sequence[str], stairs: Steps, offset
 
 
 def missed(registry: Registry, mine: Sequence[str], partition: int, known: int, position: int) -> int | None:
-    """The first offset below `position` at which somebody of `mine` was left to the live host in vain.
+    """The first offset below `position` at which somebody of `mine` was left to the live hosts in vain.
 
-    `known`: the latest revision whose report was acted on before; the reports after it may say that the live
-    host had already dropped a member there.
+    `known`: the offset in the log of the last report that was acted on; those after it may say that no live
+    host asks a member there.
     """
     now, before = steps(registry, partition), steps(registry, partition, known)
     for at in sorted({offset for offset, _ in now + before if offset < position}):
@@ -88,20 +118,18 @@ def missed(registry: Registry, mine: Sequence[str], partition: int, known: int, 
 
 
 def reported(registry: Registry, partition: int) -> int:
-    """The latest revision that is reported to answer a partition; 0 where none is."""
-    return max((r for r, places in registry.servings.items() if partition in places), default=0)
+    """The offset in the log of the last report of a partition; 0 where there is none."""
+    reports = registry.servings.get(partition)
+    return reports[-1].position if reports else 0
 
 
-def serves_from(replay: Replay, position: int, revision: int) -> int:
-    """The first offset from `position` on after which nothing is answered by another revision.
+def answers(replay: Replay, position: int, revision: int) -> Steps:
+    """How a host of `revision` answers a partition from `position` on.
 
     `replay` holds what an earlier host recorded; that is answered as it was recorded.
     """
-    first = position
-    for _, stop, votes in replay.split(position, _END):
-        if votes is not None and votes.revision != revision:
-            first = stop
-    return first
+    pieces = replay.split(position, _END)
+    return steps_of([(at, revision if votes is None else votes.revision) for at, _, votes in pieces])
 
 
 def unlike(here: Collection[str], there: Collection[str]) -> str:

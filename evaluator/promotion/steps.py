@@ -105,7 +105,7 @@ def _reported(view: View) -> Iterator[Event]:
     elif refusal:
         yield _draft(view, "rolled_back", name, refusal, **known)
     # A later revision takes its place where somebody else went out meanwhile.
-    elif max(view.registry.servings, default=0) < deployment.revision and (
+    elif max(view.registry.served, default=0) < deployment.revision and (
         view.now - view.registry.entries[name].since > READY_WITHIN
     ):
         why = (

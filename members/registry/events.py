@@ -33,8 +33,9 @@ class Event(BaseModel):
     token: of the slot's holder, for what only that may do; deployment: the deployment that it is about.
     declared: it was written because the suite file says so.
     replaces, in a `swapped`: the live member that goes out in the same step. positions, in a `serving`:
-    requests partition → the first offset that is answered by `revision`. revision, in a `ready`: the one that
-    the host had the baking member in when it was started anew.
+    requests partition → the first offset that is answered by `revision`, which every later one is as well, or
+    those below `until`. revision, in a `ready`: the one that the host had the baking member in when it was
+    started anew; process: which one of that name it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -60,6 +61,8 @@ class Event(BaseModel):
     evidence: dict[str, Any] | None = None
     revision: int | None = None
     positions: dict[int, int] = {}
+    until: dict[int, int] = {}
+    process: str = ""
 
 
 def encode_event(event: Event) -> bytes:

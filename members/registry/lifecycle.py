@@ -7,7 +7,7 @@ met cannot both win: the second one's `expected` or `after` is no longer true.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -95,7 +95,7 @@ class Entry(_Frozen):
 class Deployment(_Frozen):
     """Who has the slot. began: ms on the writer's clock; swapped: event time (ms) of the swap, when there was
     one, and `revision` the one that it made. ready, refused: what hosts reported (host → why). starts: host →
-    ids of its reports that it was started anew while the member was baking."""
+    its reports that it was started anew while the member was baking (id → process)."""
 
     id: str
     member: str
@@ -105,15 +105,28 @@ class Deployment(_Frozen):
     revision: int | None = None
     ready: tuple[str, ...] = ()
     refused: dict[str, str] = {}
-    starts: dict[str, tuple[str, ...]] = {}
+    starts: dict[str, dict[str, str]] = {}
+
+
+class Serving(NamedTuple):
+    """A report of a host: from `at` of a partition of requests on `revision` answers.
+
+    position: its offset in the log; until: the offset before which that ends, None where it does not.
+    """
+
+    position: int
+    at: int
+    revision: int
+    until: int | None = None
 
 
 class Registry(_Frozen):
     """All members at one offset of the log (`applied`, the next one to read).
 
-    lives: revision → ids of the live members; servings: revision → requests partition → first offset that it
-    answered. token: the highest that a slot's holder has shown; watermark: the furthest (ms) that was told;
-    rolled_back: the one (ms) of the last roll-back.
+    lives: revision → ids of the live members; servings: requests partition → what hosts reported of it, in
+    the order of the log, of which the later ones count (members/swapping.py). token: the highest that a
+    slot's holder has shown; watermark: the furthest (ms) that was told; rolled_back: the one (ms) of the last
+    roll-back.
     """
 
     revision: int = 0
@@ -122,7 +135,7 @@ class Registry(_Frozen):
     deployment: Deployment | None = None
     token: int = 0
     lives: dict[int, tuple[str, ...]] = {}
-    servings: dict[int, dict[int, int]] = {}
+    servings: dict[int, tuple[Serving, ...]] = {}
     watermark: int | None = None
     rolled_back: int | None = None
 
@@ -136,6 +149,15 @@ class Registry(_Frozen):
         """Ids of the members that score and never act."""
         out = ("retired", *IN_THE_OR)
         return tuple(name for name, entry in self.entries.items() if entry.state not in out)
+
+    @property
+    def served(self) -> dict[int, set[int]]:
+        """Revision → the partitions of requests that some host has reported to answer with it."""
+        out: dict[int, set[int]] = {}
+        for partition, reports in self.servings.items():
+            for report in reports:
+                out.setdefault(report.revision, set()).add(partition)
+        return out
 
     def suite(self, declared: Suite) -> Suite:
         """The suite file's settings with the registry's members, or the file's own before it was founded."""
@@ -357,9 +379,12 @@ def _report(registry: Registry, event: Event) -> tuple[Registry, str | None]:
     if event.kind == "serving":
         if event.revision is None or event.revision not in registry.lives:
             return registry, f"there is no revision {event.revision} of the suite"
-        known = registry.servings.get(event.revision, {})
-        first = {p: min(at, known.get(p, at)) for p, at in event.positions.items()}
-        servings = {**registry.servings, event.revision: known | first}
+        servings = dict(registry.servings)
+        for partition, at in event.positions.items():
+            report = Serving(registry.applied - 1, at, event.revision, event.until.get(partition))
+            before = servings.get(partition, ())
+            if not before or before[-1][1:] != report[1:]:  # the same report twice is one
+                servings[partition] = (*before, report)
         return registry.model_copy(update={"servings": servings}), None
     deployment = registry.deployment
     if deployment is None or (deployment.id, deployment.member) != (event.deployment, event.member):
@@ -369,8 +394,8 @@ def _report(registry: Registry, event: Event) -> tuple[Registry, str | None]:
         update: dict[str, Any] = {"ready": ready}
         # It had it in the OR already, and begins again. One that was merely late names no revision.
         if deployment.revision is not None and event.revision == deployment.revision:
-            ids = {*deployment.starts.get(event.who, ()), event.id}  # the same report twice is one
-            update = {"starts": {**deployment.starts, event.who: tuple(sorted(ids))}}
+            mine = {**deployment.starts.get(event.who, {}), event.id: event.process}  # twice the same is one
+            update = {"starts": {**deployment.starts, event.who: mine}}
     else:
         update = {"refused": {**deployment.refused, event.who: event.why}}
     return registry.model_copy(update={"deployment": deployment.model_copy(update=update)}), None

@@ -78,6 +78,12 @@ class RegistryLog:
         self._consumer = self._producer = None
         await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
 
+    @property
+    def heard(self) -> float | None:
+        """When the broker last answered, by the clock (s); None before it has."""
+        stamp = None if self._consumer is None else self._consumer.last_poll_timestamp(self._at)
+        return None if stamp is None else stamp / 1000
+
     def _open(self) -> Any:
         if self._consumer is None:  # whoever stops does not wait for those who read
             raise Unavailable("the registry is not open")

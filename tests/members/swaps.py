@@ -118,9 +118,7 @@ class Stage(World):
 
     async def served(self) -> None:
         """Wait until the revision of today answers everywhere."""
-        await until(
-            lambda: len(self.registry.registry.servings.get(self.registry.registry.revision, {})) == 2
-        )
+        await until(lambda: len(self.registry.registry.served.get(self.registry.registry.revision, ())) == 2)
 
     async def promote(self, member: str) -> None:
         """All of it, up to live."""

@@ -15,6 +15,7 @@ from members.panel import Panel
 from members.registry.events import Event
 from members.registry.lifecycle import Deployment, Registry, draft, fold
 from members.sharing import Marks
+from members.swapping import steps
 from streams.errors import Unavailable
 from streams.settings import Host
 from streams.suite import Suite
@@ -25,6 +26,8 @@ from tests.members.panels import FEATURES, batch, spec
 
 class Log:
     """A registry's log that nobody else writes to."""
+
+    heard: float | None = None
 
     def __init__(self, *events: Event) -> None:
         self.registry = Registry()
@@ -127,7 +130,7 @@ def test_what_a_host_refused_while_it_bakes_does_not_come_back_before_it_is_roll
         log = founded(live("a"))
         await baking(log)
         log.registry = log.registry.model_copy(
-            update={"deployment": log.registry.deployment.model_copy(update={"starts": {"h": ("x",)}})}  # type: ignore[union-attr]
+            update={"deployment": log.registry.deployment.model_copy(update={"starts": {"h": {"x": ""}}})}  # type: ignore[union-attr]
         )
         roster = live_roster(log)
         await roster.open(Suite(name="s", features=FEATURES))
@@ -159,7 +162,9 @@ def test_a_swap_while_recorded_answers_are_repeated() -> None:
         await roster._send()
         await write(log, "retired", "b@1")
         roster.step()
-        assert roster._unsaid == {(2, 0): 20}
+        assert owned.steps == [(10, 1), (20, 2)]
+        await roster._send()
+        assert steps(log.registry, 0) == [(0, 1), (20, 2)]
 
     asyncio.run(run())
 
@@ -206,7 +211,8 @@ def test_nothing_is_said_of_a_partition_that_went_before_the_swap_was() -> None:
         del owned[0]
         await roster._send()
         await asyncio.wait_for(waiting, 2)
-        assert log.registry.servings[2] == {1: 6}
+        assert log.registry.served[2] == {1}
+        assert steps(log.registry, 1) == [(0, 1), (6, 2)]
 
     asyncio.run(run())
 

@@ -7,22 +7,27 @@ from typing import Any
 import pytest
 
 from members.recovery import Replay
-from members.registry.lifecycle import Entry, Registry
+from members.registry.lifecycle import Entry, Registry, Serving
 from members.swapping import (
+    answers,
     in_share,
     missed,
     reported,
-    serves_from,
     shadowed,
     shadowed_from,
     steps,
     unlike,
+    unsaid,
 )
 from streams.suite import MemberSpec
 
 
-def registry(servings: dict[int, dict[int, int]], **states: Any) -> Registry:
-    """a was live from the beginning, b in revision 2 only."""
+def registry(servings: dict[int, dict[int, int]], *more: Serving, **states: Any) -> Registry:
+    """a was live from the beginning, b in revision 2 only.
+
+    servings: revision → partition → offset, reported in this order, as records 1, 2, ... of the log; more:
+    what was reported of partition 0 after that.
+    """
     entries = {
         f"{name}@1": Entry(
             spec=MemberSpec(name=name, version="1", owner="o", loader="a:b"),
@@ -31,19 +36,42 @@ def registry(servings: dict[int, dict[int, int]], **states: Any) -> Registry:
         for i, (name, state) in enumerate({"a": "live", "b": "shadow", "c": "shadow", **states}.items())
     }  # fmt: skip
     lives = {1: ("a@1",), 2: ("a@1", "b@1"), 3: ("a@1",)}
-    return Registry(revision=max(lives), entries=entries, lives=lives, servings=servings)
+    reports: dict[int, tuple[Serving, ...]] = {}
+    for position, (revision, places) in enumerate(servings.items(), 1):
+        for partition, at in places.items():
+            reports[partition] = (*reports.get(partition, ()), Serving(position, at, revision))
+    if more:
+        reports[0] = (*reports.get(0, ()), *more)
+    return Registry(revision=max(lives), entries=entries, lives=lives, servings=reports)
 
 
 MINE = ("b@1", "c@1")
 
 
 def test_steps() -> None:
-    """Before the first report the first revision answers; a revision that was overtaken never did."""
+    """Before the first report the first revision answers; what is reported later counts, from there on."""
     assert steps(registry({}), 0) == [(0, 1)]
     assert steps(registry({1: {0: 0}, 2: {0: 100}, 3: {0: 150}}), 0) == [(0, 1), (100, 2), (150, 3)]
     assert steps(registry({1: {0: 0}, 2: {1: 100}}), 0) == [(0, 1)]
     assert steps(registry({2: {0: 100}, 3: {0: 90}}), 0) == [(0, 1), (90, 3)]
-    assert steps(registry({2: {0: 100}, 3: {0: 150}}), 0, through=2) == [(0, 1), (100, 2)]
+    assert steps(registry({3: {0: 150}, 2: {0: 100}}), 0) == [(0, 1), (100, 2)]
+    assert steps(registry({3: {0: 90}, 2: {0: 100}}), 0) == [(0, 1), (90, 3), (100, 2)]
+    assert steps(registry({2: {0: 100}, 3: {0: 150}}), 0, through=1) == [(0, 1), (100, 2)]
+
+
+def test_a_report_that_ends() -> None:
+    """What was said of the rest stands; one that ends before it begins says nothing."""
+    said = {2: {0: 100}, 3: {0: 150}}
+    assert steps(registry(said, Serving(9, 120, 1, 170)), 0) == [(0, 1), (100, 2), (120, 1), (170, 3)]
+    assert steps(registry(said, Serving(9, 120, 1, 140)), 0) == [
+        (0, 1),
+        (100, 2),
+        (120, 1),
+        (140, 2),
+        (150, 3),
+    ]
+    assert steps(registry(said, Serving(9, 90, 2, 150)), 0) == [(0, 1), (90, 2), (150, 3)]
+    assert steps(registry(said, Serving(9, 90, 1, 90)), 0) == [(0, 1), (100, 2), (150, 3)]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +108,7 @@ def test_whom_to_keep_loaded() -> None:
         (2, 120, None),
         (3, 180, None),  # it has been there
         (1, 180, None),  # it had asked b all the time
+        (0, 180, None),
     ],
 )
 def test_going_back(known: int, position: int, at: int | None) -> None:
@@ -101,9 +130,40 @@ def test_shares() -> None:
 
 
 def test_reported() -> None:
-    """The latest revision that was reported for a partition."""
-    assert reported(registry({1: {0: 0}, 2: {0: 3}}), 0) == 2
+    """The last report of a partition."""
+    assert reported(registry({1: {0: 0}, 2: {0: 3}, 3: {1: 3}}), 0) == 2
     assert reported(registry({1: {0: 0}}), 1) == 0
+
+
+def test_going_back_for_a_partition_that_moved() -> None:
+    """b was left to a host that has lost the partition to one which does not have it yet."""
+    now = registry({1: {0: 0}, 2: {0: 100}}, Serving(5, 120, 1), Serving(8, 160, 2))
+    assert steps(now, 0) == [(0, 1), (100, 2), (120, 1), (160, 2)]
+    assert missed(now, MINE, 0, 2, 140) == 120
+    assert missed(now, MINE, 0, 5, 140) is None
+
+
+@pytest.mark.parametrize(
+    ("mine", "rest"),
+    [
+        ([(100, 2), (150, 3)], []),
+        ([(120, 2), (150, 3)], []),
+        ([(120, 2), (140, 3)], [(140, 3)]),
+        ([(120, 2), (160, 3)], [(120, 2), (160, 3)]),  # the first again, or 3 would stand from 150 on
+        ([(120, 2)], [(120, 2)]),
+        ([(120, 1)], [(120, 1)]),
+        ([(170, 3)], []),
+        ([(170, 2), (180, 3)], [(170, 2), (180, 3)]),
+        ([(90, 1), (100, 2), (150, 3), (170, 1)], [(170, 1)]),
+    ],
+)
+def test_what_is_to_be_said(mine: list[tuple[int, int]], rest: list[tuple[int, int]]) -> None:
+    """No more than it takes for the log to say what the host does, from where it has the partition."""
+    now = registry({1: {0: 0}, 2: {0: 100}, 3: {0: 150}})
+    assert unsaid(now, 0, mine) == rest
+    told = registry({1: {0: 0}, 2: {0: 100}, 3: {0: 150}}, *(Serving(9 + i, *s) for i, s in enumerate(rest)))
+    assert unsaid(told, 0, mine) == []
+    assert unsaid(now, 1, mine) == mine  # of that partition nothing is known at all
 
 
 class Recorded:
@@ -111,14 +171,14 @@ class Recorded:
         self.start, self.end, self.revision = start, end, revision
 
 
-def test_serves_from() -> None:
-    """What another revision recorded is answered as recorded: a revision begins behind the last of it."""
+def test_answers() -> None:
+    """What another revision recorded is answered as recorded, what lies between and behind it by this one."""
     replay: Any = Replay(10)
-    assert serves_from(replay, 10, 3) == 10
+    assert answers(replay, 10, 3) == [(10, 3)]
     for piece in (Recorded(10, 20, 2), Recorded(30, 40, 2), Recorded(40, 50, 3)):
         replay.add(piece)
-    assert serves_from(replay, 10, 3) == 40
-    assert serves_from(replay, 10, 4) == 50
+    assert answers(replay, 10, 3) == [(10, 2), (20, 3), (30, 2), (40, 3)]
+    assert answers(replay, 35, 4) == [(35, 2), (40, 3), (50, 4)]
 
 
 def test_unlike() -> None:

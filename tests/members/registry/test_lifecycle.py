@@ -187,12 +187,16 @@ def test_the_suite_file_is_remembered():
     assert [entries[name].declared for name in ("a@1", "b@1", "c@1")] == [False, False, True]
 
 
-def test_positions_of_a_revision_are_its_first_ones():
-    """Hosts that tell the same twice, or later, do not move them."""
+def test_reports_of_a_partition_are_kept_in_their_order():
+    """With their place in the log; the same one twice in a row is one."""
     story = Story(["a@1"], [])
-    for positions in ({0: 7, 1: 9}, {0: 5}, {1: 11, 2: 1}):
-        assert story.tell("serving", "", revision=1, positions=positions) is None
-    assert story.registry.servings == {1: {0: 5, 1: 9, 2: 1}}
+    for positions in ({0: 7, 1: 9}, {0: 5}, {0: 5, 1: 11}):
+        assert story.tell("serving", "", revision=1, positions=positions, until={1: 20}) is None
+    assert story.registry.servings == {
+        0: ((1, 7, 1, None), (2, 5, 1, None)),
+        1: ((1, 9, 1, 20), (3, 11, 1, 20)),
+    }
+    assert story.registry.served == {1: {0, 1}}
     assert story.tell("serving", "", revision=2, positions={0: 1}) == "there is no revision 2 of the suite"
 
 
