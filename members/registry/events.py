@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -63,6 +63,18 @@ class Event(BaseModel):
     positions: dict[int, int] = {}
     until: dict[int, int] = {}
     process: str = ""
+
+
+class Serving(NamedTuple):
+    """A report of a host: from `at` of a partition of requests on `revision` answers.
+
+    position: its offset in the log; until: the offset before which that ends, None where it does not.
+    """
+
+    position: int
+    at: int
+    revision: int
+    until: int | None = None
 
 
 def encode_event(event: Event) -> bytes:

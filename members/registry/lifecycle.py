@@ -7,11 +7,11 @@ met cannot both win: the second one's `expected` or `after` is no longer true.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from members.registry.events import REPORTS, Event, Kind
+from members.registry.events import REPORTS, Event, Kind, Serving
 from streams.suite import MemberSpec, Suite
 
 #: `displaced`: out of the OR while the member that replaces it is baking.
@@ -106,18 +106,6 @@ class Deployment(_Frozen):
     ready: tuple[str, ...] = ()
     refused: dict[str, str] = {}
     starts: dict[str, dict[str, str]] = {}
-
-
-class Serving(NamedTuple):
-    """A report of a host: from `at` of a partition of requests on `revision` answers.
-
-    position: its offset in the log; until: the offset before which that ends, None where it does not.
-    """
-
-    position: int
-    at: int
-    revision: int
-    until: int | None = None
 
 
 class Registry(_Frozen):

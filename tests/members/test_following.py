@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from typing import Any
 
 import pytest
@@ -143,6 +145,34 @@ def test_what_a_host_refused_while_it_bakes_does_not_come_back_before_it_is_roll
         assert (roster.ids, roster.crew.revision) == (("a@1",), 3)
 
     asyncio.run(run())
+
+
+def test_two_hosts_of_one_name_are_not_one_that_ended_twice() -> None:
+    """A start of a process that still runs, or of another machine, is not counted; one that has ended is."""
+
+    async def run(process: str) -> list[Event]:
+        log = founded(live("a"))
+        await baking(log)
+        await write(log, "ready", "m@1", who="h", deployment="d", revision=2, process=process)
+        roster = live_roster(log)
+
+        async def tried(_: Any) -> str:
+            return ""
+
+        roster._tried = tried  # type: ignore[method-assign]
+        await roster.open(Suite(name="s", features=FEATURES))
+        reports = roster._reports
+        assert (roster.ids == ("a@1", "m@1")) == (not reports)
+        starts = log.registry.deployment.starts["h"]  # type: ignore[union-attr]
+        assert len(starts) == 2 - len(reports)
+        return reports
+
+    here = socket.gethostname()
+    assert asyncio.run(run(f"{here}:{os.getppid()}")) == []
+    assert asyncio.run(run("elsewhere:1")) == []
+    for ended in (f"{here}:{2**22 + 1}", f"{here}:{os.getpid()}", ""):  # no pid is as high as that
+        (report,) = asyncio.run(run(ended))
+        assert (report.kind, report.why) == ("refused", "this host ended 2 times while it was baking")
 
 
 class Recorded:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from members.recovery import Replay
-from members.registry.lifecycle import Entry, Registry, Serving
+from members.registry.events import Serving
+from members.registry.lifecycle import Entry, Registry
 from members.swapping import (
     answers,
     in_share,
