@@ -58,6 +58,7 @@ class Announcer:
         self._said = asyncio.Event()
         self._seen: object = None
         self._heard: float | None = None
+        self._listened: float | None = None
         self._back = float("-inf")
 
     # -- what this host does
@@ -77,11 +78,13 @@ class Announcer:
     # -- whether it may say so
 
     def listen(self) -> None:
-        """Notice that the broker was not heard for so long that partitions may have gone."""
-        heard = self._log.heard
-        if heard is not None and self._heard is not None and heard - self._heard > self._session / 2:
-            self._back = self._clock()
-        self._heard = heard if heard is not None else self._heard
+        """Notice that the broker was not heard, or nobody here listened, for so long that partitions may have
+        gone."""
+        heard, now = self._log.heard, self._clock()
+        deaf = heard is not None and self._heard is not None and heard - self._heard > self._session / 2
+        if deaf or (self._listened is not None and now - self._listened > self._session / 2):
+            self._back = now
+        self._heard, self._listened = self._heard if heard is None else heard, now
 
     def doubtful(self, owned: Owned) -> bool:
         """Whether a partition may be another host's by now."""

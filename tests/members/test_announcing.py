@@ -129,14 +129,17 @@ def test_a_host_that_was_frozen_says_nothing_of_what_it_had() -> None:
     asyncio.run(run())
 
 
-def test_doubt_ends_with_the_session() -> None:
-    """By then the group has told it what it has lost."""
+@pytest.mark.parametrize(("heard", "later"), [(10.0, 0.1), (0.0, 10.0)])
+def test_doubt_ends_with_the_session(heard: float, later: float) -> None:
+    """Cut off or frozen, by then the group has told it what it has lost."""
 
     async def run() -> None:
         host = Host()
-        for heard in (1000.0, 1010.0):
-            host.log.heard = heard
-            host.says.listen()
+        host.log.heard = 1000.0
+        host.says.listen()
+        host.log.heard += heard
+        host.now += later
+        host.says.listen()
         await host.says.send()
         assert host.log.told == []
         host.now += 10

@@ -16,7 +16,7 @@ from members.ownership import Owned
 from members.panel import Panel
 from members.registry.events import Event
 from members.registry.lifecycle import Deployment, Registry, draft, fold
-from members.sharing import Marks
+from members.sharing import Marks, ShadowRoster
 from members.swapping import steps
 from streams.errors import Unavailable
 from streams.settings import Host
@@ -265,6 +265,48 @@ def test_marks_are_written_again_before_the_broker_forgets_them() -> None:
 
     asyncio.run(run())
     assert len(written) == 2
+
+
+def test_a_shadow_host_acts_on_a_report_once_that_is_kept() -> None:
+    """Until it has looked whether to go back it reads by the reports before, and after that only once it has
+    written that it did: started anew, it must not take for asked what never was."""
+    written: list[Any] = []
+
+    class Consumer:
+        async def commit(self, offsets: Any) -> None:
+            written.append(offsets)
+
+    async def run() -> None:
+        log, owned = founded(live("a"), spec("m", "Above")), Owned(0, Watermark(1, 1), position=50, done=50)
+        panel, more = (
+            Panel([spec("m", "Above")], Host(), FEATURES),
+            {"share": (0, 1), "topic": "t", "group": "g"},
+        )
+        host: dict[str, Any] = {"name": "h", "owned": {0: owned}, "under_way": list, "kafka": None, **more}
+        roster = ShadowRoster(log, panel, **host)  # type: ignore[arg-type]
+        roster._marks = Marks(Consumer(), "t")
+
+        def asked() -> Any:
+            found = roster.at(0, owned.position)
+            return None if found is None else (found[0].ids, found[1])
+
+        roster.enter(owned)
+        assert asked() is None
+        await roster.keep([owned])
+        assert asked() == (("m@1",), None)
+        log.registry = log.registry.model_copy(update={"lives": {1: ("a@1",), 2: ("a@1", "m@1")}})
+        await write(log, "serving", "", revision=2, positions={0: 40})
+        assert asked() == (("m@1",), None)
+        assert roster.news(owned)
+        assert roster.back(owned) is None
+        assert asked() is None
+        await roster.keep([owned])
+        assert asked() == ((), None)
+        await write(log, "serving", "", revision=1, positions={0: 45})
+        assert roster.back(owned) == 45
+        assert len(written) == 2
+
+    asyncio.run(run())
 
 
 def test_a_host_that_was_ready_late_was_not_started_anew() -> None:
