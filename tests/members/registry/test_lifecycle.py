@@ -246,6 +246,7 @@ class Lives(RuleBasedStateMachine):
                 override=data.draw(st.booleans()),
                 spec=spec(name, loader=loader) if kind in ("added", "described") else None,
                 watermark=data.draw(st.none() | st.integers(0, 9)),
+                suite_precision=data.draw(st.sampled_from([None, 0.25, 0.5])),
             )
         )  # fmt: skip
 
@@ -269,6 +270,7 @@ class Lives(RuleBasedStateMachine):
                 deployment=f"d{self.offset}" if kind == "deploying" else slot.id if slot else "",
                 spec=spec(name, loader=self.naive.what.get(name, "m:C")) if kind == "added" else None,
                 watermark=self.offset,
+                suite_precision=[None, 0.0, 0.75][self.offset % 3],
             )  # fmt: skip
             if not self.offer(event):
                 return
@@ -324,6 +326,7 @@ class Lives(RuleBasedStateMachine):
             enumerate(naive.revisions, 1)
         )
         assert registry.token == naive.token
+        assert registry.adopted == naive.adopted
         assert set(registry.live).isdisjoint(registry.shadow)
         if registry.revision:
             assert registry.lives[registry.revision] == registry.live
