@@ -66,12 +66,14 @@ def judge_suite(cells: Cells, suite: Suite, moment: Moment) -> dict[str, Verdict
 @dataclass(frozen=True, slots=True)
 class _Cases:
     """Evidence for K promotions. made: bool[K], False where the suite is empty and has no floor;
-    log_e: float64[K, D]; veto: bool[K, D]; labels, blocks: float64[3, K], see `Needed`.
+    log_e: float64[K, D]; veto: bool[K, D]; under: bool[K], the floor vetoes now; labels,
+    blocks: float64[3, K], see `Needed`.
     """
 
     made: Mask
     log_e: Floats
     veto: Mask
+    under: Mask
     labels: Floats
     blocks: Floats
 
@@ -133,7 +135,7 @@ class _Court:
             worse.log_e[k], worse.veto[k] = swap.against.log_e, swap.against.veto
         worse_alpha = policy.alpha / len(names)
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)
-        missing = mine.missing.tolist()
+        missing, whole = mine.missing.tolist(), self.whole.labels[0]
         out = {}
         for k, name in enumerate(names):
             alpha = level / math.exp(handicap[k])
@@ -143,6 +145,7 @@ class _Court:
                 there = believed[:, k] & ~cases.veto[k] & (span >= policy.min_span)
                 wants = Needed(cases.labels[:, k], cases.blocks[:, k])
                 claim = self._claim(cases.log_e[k], alpha, there, bool(cases.veto[k, -1]), wants)
+                claim = changed(claim, under=bool(cases.under[k]))
             threshold = math.log(1 / worse_alpha) + handicap[k]
             against = worse.log_e[k]
             there = (against >= threshold) & ~worse.veto[k] & (span >= policy.min_span)
@@ -150,6 +153,7 @@ class _Court:
             facts = self._facts(
                 name, k, usable, rest, mine, claim, bounds[k], twins[k], missing[k], no_floor=no_floor
             )
+            facts = _with(facts, reference_labels=float(whole[usable[:, k]].sum()))
             reject = self._claim(against, math.exp(-threshold), there, bool(worse.veto[k, -1]), None)
             out[name] = judge(_with(facts, against=reject))
         return out
@@ -166,7 +170,7 @@ class _Court:
         evidence = self._flag(sides)
         alpha = policy.alpha / len(names) / math.exp(self.penalty())
         bounds, twins = _bounds(mine, usable), self._twins(names, usable)
-        missing = mine.missing.tolist()
+        missing, others = mine.missing.tolist(), self.whole.without(mine).labels
         facts: list[Facts] = []
         for k, name in enumerate(names):
             span = self._spans(usable[:, k])
@@ -174,7 +178,7 @@ class _Court:
             veto = bool(evidence.veto[k, -1])
             claim = self._claim(evidence.log_e[k], alpha, there, veto, None)
             known = self._facts(name, k, usable, sides, mine, None, bounds[k], twins[k], missing[k])
-            facts.append(_with(known, against=claim))
+            facts.append(_with(known, against=claim, reference_labels=float(others[k, usable[:, k]].sum())))
         flagged = [f for f in facts if f.against and f.against.reached is not None and not f.against.veto]
         lowest = min((f.pooled for f in flagged if f.pooled is not None), default=None)
         return {
@@ -209,21 +213,22 @@ class _Court:
             nothing = np.full((3, len(names)), np.nan)
             return _Cases(
                 np.zeros(len(names), dtype=np.bool_), np.full(shape, -np.inf), np.ones(shape, dtype=np.bool_),
-                nothing, nothing,
+                np.zeros(len(names), dtype=np.bool_), nothing, nothing,
             )  # fmt: skip
         out = promote(gain, margin=policy.margin, floor=policy.floor, empty_suite=not self.live)
-        log_e, veto = out.log_e.copy(), out.veto.copy()
+        log_e, veto, under = out.log_e.copy(), out.veto.copy(), out.under[:, -1].copy()
         wants = needed(out, labels, alpha=alpha, since=since)
         for k in range(len(names)):
             if swap := swaps.get(k):
                 one, counts = swap.evidence, np.where(usable[:, k], swap.labels, 0.0)
-                log_e[k], veto[k] = one.log_e, one.veto
+                log_e[k], veto[k], under[k] = one.log_e, one.veto, one.under[-1]
                 told = needed(one, counts, alpha=alpha[k], since=since[k])
                 wants.labels[:, k], wants.blocks[:, k] = told.labels, told.blocks
             elif self.by_label and self.live:
                 delta = min(policy.margin, 0.2 * _last(out.pooled_o[k], 0.5))
                 log_e[k] = promote_labels(gain.s_c[k], gain.n_c[k], gain.s_o[k], gain.n_o[k], delta=delta)
-        return _Cases(np.ones(len(names), dtype=np.bool_), log_e, veto, wants.labels, wants.blocks)
+        made = np.ones(len(names), dtype=np.bool_)
+        return _Cases(made, log_e, veto, under, wants.labels, wants.blocks)
 
     def _flag(self, blocks: Blocks) -> Evidence:
         out = flag(blocks, margin=self.suite.policy.margin)

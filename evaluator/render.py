@@ -134,12 +134,23 @@ def _header(doc: Doc, window: Doc) -> list[Text]:
             f", recall {ratio(window['suite']['recall'])}, labelled {labelled(flagged)}",
         ),
     ]  # fmt: skip
+    if line := _floor(doc):
+        lines.append(Text(line, style="dim"))
     if doc["watermark"] is None:
         lines.append(Text(NOTHING_YET, style="yellow"))
     if any(counters.values()):
         told = " · ".join(f"{name.replace('_', ' ')} {number(n)}" for name, n in counters.items() if n)
         lines.append(Text(told, style="yellow"))
     return lines
+
+
+def _floor(doc: Doc) -> str:
+    policy = doc.get("policy") or {}  # a document of before there was one has none
+    if not policy.get("floor"):
+        return ""
+    adopted = policy["floor_source"] == "adoption"
+    whence = "the suite's precision before its first deployment" if adopted else "as the suite file declares"
+    return f"floor {ratio(policy['floor'])}, {whence}"
 
 
 def _members(window: Doc, *, narrow: bool) -> Table:

@@ -212,7 +212,7 @@ class EvaluatorService(Service):
         for tp, records in fetched.items():
             if tp in self.partitions and tp not in self._unplaced:
                 self._moved[tp] = now
-                work.append(self._apply(tp, records, consumer))
+                work.append(self._apply(tp, self.partitions[tp], records, consumer))
         for tp, partition in self.partitions.items():
             if tp not in fetched and tp not in self._unplaced and now - self._beaten.get(tp, 0.0) > _BEAT:
                 self._beaten[tp] = now
@@ -222,8 +222,9 @@ class EvaluatorService(Service):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _apply(self, tp: TopicPartition, records: list[Any], consumer: AIOKafkaConsumer) -> None:
-        partition = self.partitions[tp]
+    async def _apply(
+        self, tp: TopicPartition, partition: LogPartition, records: list[Any], consumer: AIOKafkaConsumer
+    ) -> None:
         fresh = [record for record in records if record.offset >= partition.position]
         if fresh and not await partition.apply(fresh, fresh[-1].offset + 1):
             self._unplaced.add(tp)
@@ -239,6 +240,9 @@ class EvaluatorService(Service):
 
     async def _place(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
         """Go on reading from where the shards stand, and declare what retention has cut before it."""
+        if tp not in consumer.assignment():  # it has gone to another evaluator meanwhile
+            self.revoked([tp])
+            return
         partition = self.partitions.get(tp)
         if partition is None:
             partition = self.partitions[tp] = LogPartition(

@@ -63,7 +63,7 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
 
     Raises StoreError where the store's buckets are not the suite file's: windows would end within them.
     """
-    suite = history.current(suite)
+    declared, suite = suite, history.current(suite)
     if history.layout is not None and history.layout.bucket != suite.bucket:
         raise StoreError(differs("bucket", history.layout.bucket, suite.bucket))
     ids = list(suite.members)
@@ -81,7 +81,7 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         # Of delays that are hardly known the fast ones have been seen first: nothing is decided on them.
         known = suite.labels.horizon != "auto" or measured.source != "few_labels"
         moment = Moment(matured if known else 0, watermark, through, horizon, max(history.revision, 1))
-        scope = (tuple(live), tuple(suite.shadow))
+        scope = (tuple(live), tuple(suite.shadow), suite.policy.floor)
         found = history.remember(scope, moment.matured, lambda: _judgement(cells, suite, moment))
     views = []
     for name, length in suite.window_ms.items():
@@ -109,10 +109,18 @@ def status_of(suite: Suite, history: History, leap: int) -> dict[str, Any]:
         "labels_through": through,
         "horizon": horizon,
         "registry": _registry(history.registry),
+        "policy": _policy(declared, suite),
         "horizon_source": "declared" if suite.labels.horizon != "auto" else measured.source,
         "windows": views,
         "counters": dict(history.counters()),
     }
+
+
+def _policy(declared: Suite, suite: Suite) -> dict[str, Any]:
+    """What the members are judged by, where that is not only in the suite file."""
+    floor = suite.policy.floor
+    source = "adoption" if declared.policy.floor is None else "declared"
+    return {"floor": floor, "floor_source": None if floor is None else source}
 
 
 def _registry(registry: Registry | None) -> dict[str, Any] | None:

@@ -26,7 +26,8 @@ class Claim:
 
     log_e: log e-value now; threshold: what it has to reach; reached: end of the block (ms) after which it
     first did, without a veto and with the span it needs, None when it has not; veto: the pooled precisions
-    say otherwise now. needed: labels (estimate, low, high), blocks likewise; None is "not at this rate".
+    say otherwise now; under: those and the floor. needed: labels (estimate, low, high), blocks likewise; None
+    is "not at this rate".
     """
 
     log_e: float
@@ -35,6 +36,7 @@ class Claim:
     veto: bool
     labels_needed: tuple[float | None, float | None, float | None] = (None, None, None)
     blocks_needed: tuple[float | None, float | None, float | None] = (None, None, None)
+    under: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Facts:
     classes that were never labelled; coverage: the labelled share of its unique set. twin: who flags most of
     what is not its own. starved: labels have stopped coming. dependent: labels of one block resemble each
     other although they were declared independent. offered: ms of mature blocks that there are.
+    reference_labels: of what it is compared with.
     """
 
     stage: Literal["live", "shadow"]
@@ -69,6 +72,7 @@ class Facts:
     lowest: bool = True
     no_floor: bool = False
     offered: int = 0
+    reference_labels: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,13 @@ class Verdict:
     time_needed: int | None = None
     time_range: tuple[int | None, int | None] = (None, None)
     blocks: int = 0
+    span: int = 0
     unique_precision: float | None = None
     averaged_unique_precision: float | None = None
     interval: tuple[float, float] | None = None
     reference_precision: float | None = None
     averaged_reference_precision: float | None = None
+    reference_labels: int = 0
     label_coverage: float | None = None
     twin: str | None = None
     decay: dict[str, Any] | None = field(default=None)
@@ -168,6 +174,8 @@ def _waits(facts: Facts, promote: Claim | None) -> list[str]:
         out.append("min_span")
     if promote.veto:
         out.append("pooled_precision_is_lower")
+        if promote.under:
+            out.append("below_the_floor")
     return out or ["min_span"]
 
 
@@ -189,11 +197,13 @@ def _say(facts: Facts, state: State, reasons: list[str], claim: Claim | None) ->
         time_needed=_time(facts, claim, blocks[0]),
         time_range=(_time(facts, claim, blocks[1]), _time(facts, claim, blocks[2])),
         blocks=facts.blocks,
+        span=facts.span,
         unique_precision=facts.pooled,
         averaged_unique_precision=facts.averaged,
         interval=facts.interval,
         reference_precision=facts.reference,
         averaged_reference_precision=facts.averaged_reference,
+        reference_labels=round(facts.reference_labels),
         label_coverage=facts.coverage,
         twin=facts.twin if "redundant" in reasons else None,
     )

@@ -255,7 +255,7 @@ class Backfill:
         """Finish the places that have nothing more, the broker having said so."""
         for place in self.places.values():
             quiet = time.monotonic() - place.heard
-            if place.finished or quiet < _QUIET + self.settings.kafka.patience / 1000:
+            if place.finished or quiet < _QUIET + min(1.0, self.settings.kafka.patience / 1000):
                 continue
             polled = self._consumer.last_poll_timestamp(place.tp)
             if polled is None or time.time() - polled / 1000 > quiet:

@@ -56,6 +56,7 @@ REASONS = {
     "not_at_this_rate": "the evidence does not grow at this rate",
     "min_span": "it has not been watched for long enough",
     "pooled_precision_is_lower": "over all requests its precision is lower",
+    "below_the_floor": "its precision is below the floor of the policy",
     "empty_suite_needs_a_floor": "there is no live member, and the policy has no floor",
     "labels_starved": "labels have stopped coming",
     "insufficient_labels": "the labels that are needed are not there",

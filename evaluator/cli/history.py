@@ -82,6 +82,7 @@ def lines(
             "deployment": event.deployment or None,
             "by": event.by or None,
             "watermark": event.watermark,
+            "suite_precision": event.suite_precision,
             "evidence": event.evidence,
             "revision": registry.revision,
             "live": list(registry.live) if registry.revision != before.revision else None,
@@ -99,6 +100,7 @@ def _bad(record: Any, error: Exception) -> dict[str, Any]:
         "deployment",
         "by",
         "watermark",
+        "suite_precision",
         "evidence",
         "revision",
         "live",
@@ -118,6 +120,8 @@ def table(found: Iterable[dict[str, Any]]) -> Any:
         kind += " (override)" if line["override"] else ""
         others = [f"{name} {state}" for name, state in line["moved"].items() if name != line["member"]]
         what = f"{line['member'] or ''} {kind}".strip() + (f"; {', '.join(others)}" if others else "")
+        if line["suite_precision"] is not None:
+            what += f"; the suite's precision is {line['suite_precision']:.3f}"
         why = line["why"] or ""
         if line["ignored"] is not None:
             why = f"IGNORED, {line['ignored']}" + (f" ({why})" if why else "")

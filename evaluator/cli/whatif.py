@@ -44,9 +44,9 @@ async def read_what_if(
         await ping_redis(client, settings.redis)
         history = History(client, suite.name)
         await history.refresh()
+        status = status_of(suite, history, settings.host.leap)
         suite = history.current(suite)
         add, drop = resolve(suite, add), resolve(suite, drop)
-        status = status_of(suite, history, settings.host.leap)
     finally:
         await client.aclose()
     name = window or (suite.windows[-1] if suite.windows else "")

@@ -91,10 +91,10 @@ class Evidence:
     """The capital after each block, and what a reader needs to judge it.
 
     log_e: float64[..., B]; `veto` bool[..., B]: the pooled precisions say otherwise, so it must not be
-    believed now. `pooled_*` float64[..., B]: precision over all labels of usable blocks so far (nan before
-    the first), `difference` = pooled_c − pooled_o. `averaged_*` float64[...]: the mean of the usable blocks'
-    precisions. They differ when blocks of many labels are unlike those of few: show both. `delta`
-    float64[..., B]: min(margin, 0.2·pooled_o).
+    believed now; `under` bool[..., B]: because of the floor, among others. `pooled_*` float64[..., B]:
+    precision over all labels of usable blocks so far (nan before the first), `difference` = pooled_c −
+    pooled_o. `averaged_*` float64[...]: the mean of the usable blocks' precisions. They differ when blocks of
+    many labels are unlike those of few: show both. `delta` float64[..., B]: min(margin, 0.2·pooled_o).
     """
 
     log_e: Floats
@@ -108,6 +108,7 @@ class Evidence:
     usable: NDArray[np.int64]
     bets: tuple[Bet, ...]
     every: bool  # all bets must be won (promote), not their average (flag)
+    under: NDArray[np.bool_]
 
     @property
     def final(self) -> Floats:
@@ -232,6 +233,7 @@ def _evidence(
         usable=np.asarray(count, dtype=np.int64),
         bets=tuple(bets),
         every=every,
+        under=under,
     )
 
 

@@ -21,6 +21,8 @@ WHO = "chorus"
 READY_WITHIN = 120_000
 #: A gain that has fallen below this share of what it was is worth telling.
 _FALLEN = 0.8
+#: Labels from which on a precision that no verdict rests on is known well enough to be held to for good.
+_LABELS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def _reported(view: View) -> Iterator[Event]:
     elif refusal:
         yield _draft(view, "rolled_back", name, refusal, **known)
     # A later revision takes its place where somebody else went out meanwhile.
-    elif max(view.registry.served, default=0) < deployment.revision and (
+    elif view.registry.served < deployment.revision and (
         view.now - view.registry.entries[name].since > READY_WITHIN
     ):
         why = (
@@ -212,7 +214,17 @@ def _start(view: View, watermark: int) -> Iterator[Event]:
             why = f"first in the queue; it adds {_gain(view.gains.get(name))}"
             why += f"; it replaces {replaces}" if replaces in registry.live else ""
             identity = f"{name}-{registry.revision}-{entry.position}"
-            yield _draft(view, "deploying", name, why, deployment=identity)
+            known = _precision(verdict, view.policy)
+            yield _draft(view, "deploying", name, why, deployment=identity, suite_precision=known)
+
+
+def _precision(verdict: Mapping[str, Any] | None, policy: Policy) -> float | None:
+    """The suite's, as the verdict has it; None where too little is known for it to become the floor."""
+    if verdict is None:
+        return None
+    known = verdict.get("span", 0) >= policy.min_span and verdict.get("reference_labels", 0) >= _LABELS
+    found: float | None = verdict.get("reference_precision")
+    return found if known or verdict["state"] == "PROMOTE" else None
 
 
 def _recommend(view: View, watermark: int) -> Iterator[Event]:

@@ -32,6 +32,8 @@ class Event(BaseModel):
     event, None where it has none. at: the writer's clock; watermark: how far event time had come for it.
     token: of the slot's holder, for what only that may do; deployment: the deployment that it is about.
     declared: it was written because the suite file says so.
+    suite_precision, in a `deploying`: that of the OR as it was then, as the candidate's verdict has it; None
+    where too little was known.
     replaces, in a `swapped`: the live member that goes out in the same step. positions, in a `serving`:
     requests partition → the first offset that is answered by `revision`, which every later one is as well, or
     those below `until`. revision, in a `ready`: the one that the host had the baking member in when it was
@@ -56,6 +58,7 @@ class Event(BaseModel):
     declared: bool = False
     token: int | None = None
     deployment: str = ""
+    suite_precision: Annotated[float, Field(ge=0, le=1)] | None = None
     replaces: str | None = None
     by: str | None = None
     evidence: dict[str, Any] | None = None

@@ -94,8 +94,9 @@ class Entry(_Frozen):
 
 class Deployment(_Frozen):
     """Who has the slot. began: ms on the writer's clock; swapped: event time (ms) of the swap, when there was
-    one, and `revision` the one that it made. ready, refused: what hosts reported (host → why). starts: host →
-    its reports that it was started anew while the member was baking (id → process)."""
+    one, and `revision` the one that it made. precision: of the OR before it, where that was known. ready,
+    refused: what hosts reported (host → why). starts: host → its reports that it was started anew while the
+    member was baking (id → process)."""
 
     id: str
     member: str
@@ -103,6 +104,7 @@ class Deployment(_Frozen):
     replaces: str | None = None
     swapped: int | None = None
     revision: int | None = None
+    precision: float | None = None
     ready: tuple[str, ...] = ()
     refused: dict[str, str] = {}
     starts: dict[str, dict[str, str]] = {}
@@ -114,7 +116,7 @@ class Registry(_Frozen):
     lives: revision → ids of the live members; servings: requests partition → what hosts reported of it, in
     the order of the log, of which the later ones count (members/swapping.py). token: the highest that a
     slot's holder has shown; watermark: the furthest (ms) that was told; rolled_back: the one (ms) of the last
-    roll-back.
+    roll-back. adopted: the OR's precision before the first deployment that put a member in and knew it.
     """
 
     revision: int = 0
@@ -126,6 +128,7 @@ class Registry(_Frozen):
     servings: dict[int, tuple[Serving, ...]] = {}
     watermark: int | None = None
     rolled_back: int | None = None
+    adopted: float | None = None
 
     @property
     def live(self) -> tuple[str, ...]:
@@ -139,16 +142,15 @@ class Registry(_Frozen):
         return tuple(name for name, entry in self.entries.items() if entry.state not in out)
 
     @property
-    def served(self) -> dict[int, set[int]]:
-        """Revision → the partitions of requests that some host has reported to answer with it."""
-        out: dict[int, set[int]] = {}
-        for partition, reports in self.servings.items():
-            for report in reports:
-                out.setdefault(report.revision, set()).add(partition)
-        return out
+    def served(self) -> int:
+        """The latest revision that some host has reported to answer with; 0 before any has."""
+        return max((each.revision for reports in self.servings.values() for each in reports), default=0)
 
     def suite(self, declared: Suite) -> Suite:
-        """The suite file's settings with the registry's members, or the file's own before it was founded."""
+        """The suite file's settings with the registry's members, or the file's own before it was founded.
+
+        Where the file has no `policy.floor`, it is the precision at adoption.
+        """
         if not self.revision:
             return declared
         specs = []
@@ -156,6 +158,9 @@ class Registry(_Frozen):
             if entry.state != "retired":
                 stage = "live" if entry.state in IN_THE_OR else "shadow"
                 specs.append(entry.spec.model_copy(update={"stage": stage}))
+        if declared.policy.floor is None and self.adopted is not None:
+            policy = declared.policy.model_copy(update={"floor": self.adopted})
+            declared = declared.model_copy(update={"policy": policy})
         return declared.with_members(specs)
 
 
@@ -314,10 +319,13 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         deployment = Deployment(
             id=event.deployment, member=name, began=event.at,
             replaces=out if standing is not None and standing.state == "live" else None,
+            precision=event.suite_precision,
         )  # fmt: skip
     elif kind == "swapped":
         assert deployment is not None
         change |= {"deployment": deployment.id, "replaced": deployment.replaces}
+        if registry.adopted is None:  # it stays when the member is rolled back: the OR is as it was before it
+            more["adopted"] = deployment.precision
         if deployment.replaces is not None:
             _move(entries, deployment.replaces, "displaced", offset, event, by=name)
         deployment = deployment.model_copy(

@@ -14,11 +14,12 @@ from streams.embedded.process import Server
 from streams.errors import MissingDependency
 
 #: What clients of this broker should set: its groups form in half the session timeout, its fetches wait, and
-#: it may show a batch before the one in front of it; it has no transactions.
+#: it may show a batch before the one in front of it, by milliseconds or, on a busy machine, by as long as it
+#: hangs itself; it has no transactions.
 CLIENT_ENV = {
     "CHORUS_KAFKA__SESSION_TIMEOUT": "2000",
     "CHORUS_KAFKA__FETCH_MAX_WAIT": "20",
-    "CHORUS_KAFKA__PATIENCE": "1000",
+    "CHORUS_KAFKA__PATIENCE": "10000",
     "CHORUS_KAFKA__TRANSACTIONS": "off",
 }
 

@@ -126,6 +126,7 @@ class Desk:
                     more: Any = {"token": 1, "watermark": 9} if kind != "ready" else {}
                     more["deployment"] = deployment
                     more["evidence"] = {"e_value": 30.0} if kind == "recommended" else None
+                    more["suite_precision"] = 0.625 if kind == "deploying" else None
                     who = "chorus" if kind != "ready" else "host"
                     await log.append(draft(log.registry, kind, member, who=who, why="due", at=1, **more))
 
@@ -192,6 +193,8 @@ def test_from_a_candidate_to_live_and_back(desk):
         None,
     )
     assert {line["deployment"] for line in lines[4:8]} == {"d-1"}
+    assert [line["suite_precision"] for line in lines[3:6]] == [None, 0.625, None]
+    assert "deploying; the suite's precision is 0.625" in " ".join(desk("history", name).stdout.split())
     assert desk.history("--limit", "1")[0]["live"] == ["steep@1"]
     shown = desk("members", "show", name)
     assert shown.returncode == 0, shown.stderr

@@ -72,6 +72,21 @@ def test_the_table_names_every_member_and_its_figures() -> None:
     assert "dead letters" not in text
 
 
+@pytest.mark.parametrize(
+    ("floor", "source", "told"),
+    [
+        (0.625, "adoption", "floor 0.625, the suite's precision before its first deployment"),
+        (0.6, "declared", "floor 0.600, as the suite file declares"),
+        (0.0, "declared", None),
+        (None, None, None),
+    ],
+)
+def test_the_floor_is_told_with_where_it_comes_from(floor: Any, source: Any, told: Any) -> None:
+    """One line, where there is one."""
+    text = status_text({**document(), "policy": {"floor": floor, "floor_source": source}})
+    assert (told in text) if told else ("floor" not in text)
+
+
 def test_what_is_undefined_is_a_dash_never_a_zero() -> None:
     """Nothing read yet: every figure is –, and the table still renders."""
     doc = document()

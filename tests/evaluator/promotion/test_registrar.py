@@ -14,7 +14,9 @@ from evaluator.history import History
 from evaluator.keys import registry_key, slot_keys
 from evaluator.promotion.notices import TYPES, Notices
 from evaluator.promotion.registrar import Registrar, registry_log
+from evaluator.rebuild import rebuild
 from evaluator.registry_view import read_view, write_view
+from evaluator.status import status_of
 from members.registry.events import Event
 from members.registry.lifecycle import Registry, draft
 from members.registry.log import Conflict
@@ -54,6 +56,7 @@ class Place:
         self.letters: list[int] = []
         self.watermark = T0
         self.verdicts: dict[str, str] = {}
+        self.precision: float | None = None
         self.started: list[Registrar] = []
 
     async def __aenter__(self):
@@ -91,8 +94,9 @@ class Place:
         """What the evaluator does with a status, judged from the store as it is now."""
         await until(self.shown)
         await self.history.refresh()
+        told = {"reasons": ["believed"], "reference_precision": self.precision}
         members = [
-            {"id": name, "verdict": {"state": state, "reasons": ["believed"]}, "unique": {}, "covered": []}
+            {"id": name, "verdict": {"state": state, **told}, "unique": {}, "covered": []}
             for name, state in self.verdicts.items()
         ]  # fmt: skip
         window = {"view": "latest", "start": 0, "end": 1, "members": members}
@@ -172,6 +176,39 @@ def test_one_evaluator_acts_and_another_goes_on_when_it_stops(broker, redis_serv
         await place.look(two)
         assert place.told == ["approved", "deploying", "rolled_back"]
         assert place.log.registry.token == 2
+
+    play(broker, redis_server, scenario)
+
+
+def test_the_floor_at_adoption_is_seen_by_all_and_kept_by_a_rebuild(broker, redis_server):
+    """Noted by one evaluator, made to count by another; every reader has it, and again from Kafka alone."""
+
+    async def scenario(place):
+        one, two = await place.registrar("one"), await place.registrar("two")
+        place.verdicts, place.precision = {"c@1": "PROMOTE"}, 0.62
+
+        async def floor():
+            await until(place.shown)
+            await place.history.refresh()
+            told = status_of(place.suite, place.history, 0)["policy"]
+            assert place.history.current(place.suite).policy.floor == told["floor"]
+            return told["floor"], told["floor_source"]
+
+        await place.look(one)
+        assert await place.state() == "deploying"
+        assert await floor() == (None, None)
+        await one.stop()
+        await place.write("ready", "c@1", deployment=place.log.registry.deployment.id, who="live-0")
+        place.verdicts, place.precision = {}, None
+        await place.look(two)
+        assert await place.state() == "baking"
+        assert await floor() == (0.62, "adoption")
+        await two.stop()
+        await rebuild(place.suite, place.settings)
+        assert await floor() == (0.62, "adoption")
+        policy = place.suite.policy.model_copy(update={"floor": 0.0})
+        place.suite = place.suite.model_copy(update={"policy": policy})
+        assert await floor() == (0.0, "declared")
 
     play(broker, redis_server, scenario)
 

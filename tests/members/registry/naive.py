@@ -35,6 +35,7 @@ class Slot:
     ready: bool = False
     refused: bool = False
     swapped: bool = False
+    precision: float | None = None
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Naive:
     revisions: list[frozenset[str]] = field(default_factory=list)
     slot: Slot | None = None
     token: int = 0
+    adopted: float | None = None
 
     @property
     def live(self) -> frozenset[str]:
@@ -125,9 +127,11 @@ class Naive:
         if kind == "deploying":
             out = {"a@2": "a@1", "b@1": "a@1", "d@1": "b@1"}.get(name)
             self.slot = Slot(event.deployment, name, out if out and self.state.get(out) == "live" else None)
+            self.slot.precision = event.suite_precision
         if kind == "swapped":
             assert self.slot is not None
             self.slot.swapped = True
+            self.adopted = self.slot.precision if self.adopted is None else self.adopted
             self.came[name] = self.slot.id
             self.put_out.pop(name, None)
             if self.slot.out:

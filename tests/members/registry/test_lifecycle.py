@@ -196,7 +196,7 @@ def test_reports_of_a_partition_are_kept_in_their_order():
         0: ((1, 7, 1, None), (2, 5, 1, None)),
         1: ((1, 9, 1, 20), (3, 11, 1, 20)),
     }
-    assert story.registry.served == {1: {0, 1}}
+    assert story.registry.served == 1
     assert story.tell("serving", "", revision=2, positions={0: 1}) == "there is no revision 2 of the suite"
 
 
@@ -250,6 +250,7 @@ class Lives(RuleBasedStateMachine):
                 override=data.draw(st.booleans()),
                 spec=spec(name, loader=loader) if kind in ("added", "described") else None,
                 watermark=data.draw(st.none() | st.integers(0, 9)),
+                suite_precision=data.draw(st.sampled_from([None, 0.25, 0.5])),
             )
         )  # fmt: skip
 
@@ -273,6 +274,7 @@ class Lives(RuleBasedStateMachine):
                 deployment=f"d{self.offset}" if kind == "deploying" else slot.id if slot else "",
                 spec=spec(name, loader=self.naive.what.get(name, "m:C")) if kind == "added" else None,
                 watermark=self.offset,
+                suite_precision=[None, 0.0, 0.75][self.offset % 3],
             )  # fmt: skip
             if not self.offer(event):
                 return
@@ -328,6 +330,7 @@ class Lives(RuleBasedStateMachine):
             enumerate(naive.revisions, 1)
         )
         assert registry.token == naive.token
+        assert registry.adopted == naive.adopted
         assert set(registry.live).isdisjoint(registry.shadow)
         if registry.revision:
             assert registry.lives[registry.revision] == registry.live
