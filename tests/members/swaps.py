@@ -118,7 +118,12 @@ class Stage(World):
 
     async def served(self) -> None:
         """Wait until the revision of today answers everywhere."""
-        await until(lambda: len(self.registry.registry.served.get(self.registry.registry.revision, ())) == 2)
+        await until(lambda: len(self.partitions_of(self.registry.registry.revision)) == 2)
+
+    def partitions_of(self, revision: int) -> set[int]:
+        """Those that a host has reported to answer with a revision."""
+        servings = self.registry.registry.servings
+        return {p for p, reports in servings.items() if any(each.revision == revision for each in reports)}
 
     async def promote(self, member: str) -> None:
         """All of it, up to live."""

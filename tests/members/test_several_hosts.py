@@ -65,7 +65,7 @@ def test_a_partition_moves_to_a_host_that_is_still_preparing(broker: Broker) -> 
             assert (await world.answered_of("new@1")).ready == (one.name,)
             await world.write("swapped", "new@1", deployment=id)
             (moved,) = has(one)
-            await until(lambda: moved in world.registry.registry.served.get(2, ()))
+            await until(lambda: moved in world.partitions_of(2))
             await more(world, one, two)
             await until(
                 lambda: shadow._owned[moved].mark == world.registry.registry.servings[moved][-1].position
@@ -106,7 +106,7 @@ def test_a_host_without_a_partition(embedded_broker: Broker) -> None:
             assert (await world.answered_of("new@1")).ready == (spare.name,)
             await world.write("swapped", "new@1", deployment=id)
             await until(lambda: spare._roster.ids == ("base@1", "new@1"))
-            assert not world.registry.registry.served.get(2)
+            assert not world.partitions_of(2)
             await more(world, *busy)
             await world.crash(spare)
             for gate in gates:
