@@ -10,11 +10,12 @@ recorded, so that a member which answers at random cannot drift away from the de
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from members.sending import Abandoned
@@ -23,6 +24,9 @@ from streams.records import SUITE, Votes
 from streams.votes import decode
 
 log = logging.getLogger("chorus")
+
+#: Seconds without a record after which a hello that was acknowledged is no longer waited for, and said again.
+_SILENT = 10.0
 
 
 class Replay:
@@ -88,7 +92,8 @@ class Tail:
     async def read(self, partition: int, found: Mapping[int, Found], wanted: Callable[[], bool]) -> None:
         """Read votes partition `partition` until every hello in `found` (by requests partition) is heard.
 
-        Raises Abandoned once `wanted` says no, and KafkaError.
+        Raises Abandoned once `wanted` says no, and KafkaError: also where the broker does not show for a long
+        time what it acknowledged.
         """
         tp = TopicPartition(self.topic, partition)
         start = await self.consumer.committed(tp)
@@ -96,16 +101,20 @@ class Tail:
             start = await self._beginning(tp)
         self.consumer.seek(tp, start)
         self.consumer.resume(tp)
+        last = time.monotonic()
         try:
             while not all(each.heard for each in found.values()):
                 if not wanted():
                     raise Abandoned
+                if time.monotonic() - last > _SILENT:
+                    raise KafkaTimeoutError(f"{tp.topic}/{partition} does not show what was written to it")
                 try:
                     data = await self.consumer.getmany(tp, timeout_ms=200)
                 except OffsetOutOfRangeError:
                     self.consumer.seek(tp, await self._beginning(tp))
                     continue
                 for record in data.get(tp, ()):
+                    last = time.monotonic()
                     _take(record, found)
         finally:
             self.consumer.pause(tp)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
+from members import recovery
+from members.batches import Scorer
 from members.host import HostService
 from members.recovery import Replay
 from tests.members.conftest import Place
@@ -72,6 +75,31 @@ def test_nothing_is_committed_before_it_is_answered(place: Place) -> None:
             second = await world.host()
             await world.answered()
             assert (second._metrics.replayed._value.get() > 0) == (not world.transactional)
+            check_decisions(world, await world.decisions(), await world.votes())
+
+    asyncio.run(run())
+
+
+def test_a_hello_that_is_not_shown_is_said_again(
+    embedded_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that acknowledges a record and does not show it holds nobody up for ever."""
+
+    async def run() -> None:
+        said = []
+
+        async def unheard(scorer: Scorer, owned: Any, crew: Any) -> str:
+            said.append(await hello(scorer, owned, crew))
+            return said[-1] if len(said) > 2 else "what was lost"
+
+        hello = Scorer.hello
+        monkeypatch.setattr(Scorer, "hello", unheard)
+        monkeypatch.setattr(recovery, "_SILENT", 0.3)
+        async with World(embedded_broker.bootstrap_servers, suite("lost")) as world:
+            await world.send(20)
+            await world.host()
+            await world.answered()
+            assert len(said) > 2
             check_decisions(world, await world.decisions(), await world.votes())
 
     asyncio.run(run())
