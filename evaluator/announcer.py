@@ -63,7 +63,10 @@ class Announcer:
         for key, now, event in changes(*args, counts):
             await self._say(key, now, event)
 
-    async def _say(self, key: str, now: Announced, event: dict[str, Any]) -> None:
+    async def _say(self, key: str, now: Announced, event: dict[str, Any] | None) -> None:
+        if event is None:
+            await self._store.announce(key, now)
+            return
         await self._send(event["subject"].encode(), json.dumps(event).encode())
         await self._store.announce(key, now)
         level = logging.INFO if SAID[event["type"]][0] == "info" else logging.WARNING

@@ -13,15 +13,17 @@ STARVED, LATE = "chorus.labels.starved", "chorus.labels.late"
 #: Blocks of event time without labels after which they count as starved.
 _BLOCKS = 2
 
+Change = tuple[str, Announced, dict[str, Any] | None]
+
 
 def label_alarms(
     status: Mapping[str, Any], before: Mapping[str, Announced], block: int, first: int | None, *, read: bool
-) -> Iterator[tuple[str, Announced, dict[str, Any]]]:
-    """(key, what is announced, the CloudEvent) for what began or ended.
+) -> Iterator[Change]:
+    """(key, what is announced, the CloudEvent) for what began or ended; without an event what is only noted.
 
     status: the status document; before: what was announced, by key; block: ms; first: start (ms) of the first
     bucket, for a suite that never had a label; read: every label that there is has been read. Of labels that
-    came too late the count that was last told is kept as `since`.
+    came too late `since` is their count when it last grew, and `at` when that was.
     """
     watermark, through = status["watermark"], status["labels_through"]
     if watermark is None:
@@ -34,14 +36,26 @@ def label_alarms(
             status, before, "labels|starved", STARVED, behind > _BLOCKS * block, known, watermark,
             {"why": why if behind else "labels come", "watermark": watermark, "labels_through": through},
         )  # fmt: skip
-    late, told = status["counters"]["late"], before.get("labels|late")
-    grew = late > ((told.since or 0) if told else 0)
-    if not grew and (told is None or watermark - told.at < block):
-        return  # what was told stands for a block
-    why = f"{late} votes and labels came after their time had been dropped: keep it longer with `retention`"
-    yield from _change(
-        status, before, "labels|late", LATE, grew, late, watermark, {"why": why, "late": late}
-    )  # fmt: skip
+    yield from _late(status, before.get("labels|late"), watermark, block)
+
+
+def _late(status: Mapping[str, Any], told: Announced | None, watermark: int, block: int) -> Iterator[Change]:
+    """Fires when the count grows, and ends when it has not for a block."""
+    key, late = "labels|late", status["counters"]["late"]
+    known, fires = (told.since or 0, told.condition == "late") if told else (0, False)
+    if late < known:  # the store was made anew
+        assert told
+        yield key, Announced(told.condition, late, min(told.at, watermark)), None
+    elif late > known and fires:
+        yield key, Announced("late", late, watermark), None
+    elif late > known or (fires and told and watermark - told.at >= block):
+        why = (
+            f"{late} votes and labels came after their time had been dropped: keep it longer with `retention`"
+        )
+        before = {key: told} if told else {}
+        yield from _change(
+            status, before, key, LATE, not fires, late, watermark, {"why": why, "late": late}
+        )  # fmt: skip
 
 
 def _change(
@@ -53,7 +67,7 @@ def _change(
     since: int,
     watermark: int,
     data: dict[str, Any],
-) -> Iterator[tuple[str, Announced, dict[str, Any]]]:
+) -> Iterator[Change]:
     old = before.get(key)
     condition = kind.rpartition(".")[2] if holds else "none"
     if old is None and not holds:
@@ -61,6 +75,8 @@ def _change(
     if old is not None and old.condition == condition:
         return
     state, suite = "firing" if holds else "resolved", status["suite"]
-    name = f"{suite}|{kind}|{state}|{since}|{watermark if not holds else ''}"
+    # Since when, and after what: one that comes again is another event.
+    after = watermark if not holds else old.at if old else ""
+    name = f"{suite}|{kind}|{state}|{since}|{after}"
     event = cloud_event(suite, kind, suite, name=name, time=watermark, data={"status": state, **data})
     yield key, Announced(condition, since, watermark), event

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -90,7 +91,9 @@ class HostService(Service):
         self.group = group_of(suite.name, stage, members)
         self._metrics = (metrics or Metrics()).host
         self._silence = Silence(settings, self.topics.requests, self._metrics)
-        self._alarms = Alarms(suite.name, name, stage, lag_after=settings.host.lag_after)
+        self._alarms = Alarms(
+            suite.name, name, stage, lag_after=settings.host.lag_after, instance=socket.gethostname()
+        )
         self._said = ""
         self._tick = int(min(_TICK * 1000, settings.host.commit_every, settings.host.idle_after / 2))
         specs = [] if registry else [suite.members[each] for each in members]

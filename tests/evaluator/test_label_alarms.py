@@ -17,7 +17,8 @@ def run(documents, first=0, read=True):
     for document in documents:
         for key, now, event in label_alarms(document, before, DAY, first, read=read):
             before[key] = now
-            out.append((event["type"], event["data"]["status"], event["id"]))
+            if event is not None:
+                out.append((event["type"], event["data"]["status"], event["id"]))
     return out
 
 
@@ -52,5 +53,26 @@ def test_labels_that_came_too_late_are_told_by_their_number():
         ("chorus.labels.late", "resolved"),
     ]
     again = run([*series, status(4 * DAY, 4 * DAY, 5)])
+    assert [each[1] for each in again] == ["firing", "resolved", "firing"]
+    assert len({each[2] for each in again}) == 3
+
+
+def test_late_labels_that_go_on_coming_are_one_condition_that_ends():
+    """A block after the last of them, however many came while it fired."""
+    counts = [(1, 0), (2, 1), (4, 1), (5, 2), (6, 3), (6, 3), (7, 3), (9, 3)]
+    found = run([status(day * DAY, day * DAY, late) for day, late in counts])
+    assert [each[1] for each in found] == ["firing", "resolved", "firing", "resolved"]
+    slow = [(1, 1), (1.5, 2), (2, 2), (2.4, 3), (3.3, 3), (3.4, 3)]
+    found = run([status(int(day * DAY), int(day * DAY), late) for day, late in slow])
+    assert [each[1] for each in found] == ["firing", "resolved"]
+    assert len({each[2] for each in found}) == 2
+
+
+def test_a_counter_that_begins_anew_is_believed():
+    """`chorus rebuild` counts from 0: what comes late from then on is told, and under an id of its own."""
+    counts = [(1, 400), (3, 400), (4, 0), (4, 1), (4, 399), (6, 399)]
+    found = run([status(day * DAY, day * DAY, late) for day, late in counts])
+    assert [each[1] for each in found] == ["firing", "resolved", "firing", "resolved"]
+    again = run([status(day * DAY, day * DAY, late) for day, late in [(1, 3), (1, 0), (3, 0), (4, 3)]])
     assert [each[1] for each in again] == ["firing", "resolved", "firing"]
     assert len({each[2] for each in again}) == 3

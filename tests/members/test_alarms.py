@@ -80,3 +80,64 @@ def test_what_the_broker_does_not_take_is_sent_again_in_order():
 
     asyncio.run(scenario())
     assert sent == [(b"a@1", "firing"), (b"a@1", "resolved")]
+
+
+def test_what_lasts_is_said_again_in_the_same_words():
+    """Until it ends: a host that is gone is known by its silence. Readers know the event by its id."""
+    alarms = Alarms("s", "h", "live", lag_after=MINUTE, instance="pod-1")
+    alarms.suspended("a@1", "RuntimeError: no", NOW)
+    alarms.suspended("b@1", "RuntimeError: no", NOW)
+    alarms.read(NOW - 61_000, 5000, NOW)
+    first = [alarms.queue.get_nowait() for _ in range(3)]
+    assert {(one["data"]["host"], one["data"]["instance"]) for one in first} == {("h", "pod-1")}
+    alarms.again()
+    assert [alarms.queue.get_nowait() for _ in range(3)] == first
+    alarms.resumed("a@1", "fine", NOW + 1)
+    alarms.read(NOW, 0, NOW + 1)
+    assert {each[2] for each in drain(alarms)} == {"resolved"}
+    alarms.again()
+    assert [each[3] for each in drain(alarms)] == [first[1]["id"]]
+
+
+def test_after_a_silence_it_begins_anew():
+    """Somebody may have ended it meanwhile, and would not hear an id that is known."""
+    alarms = Alarms("s", "h", "live", lag_after=MINUTE, repeat=60.0)
+    alarms.suspended("a@1", "no", NOW)
+    fired = alarms.queue.get_nowait()
+    alarms.taken(fired, NOW + 10 * MINUTE)
+    alarms.taken(fired, NOW + 12 * MINUTE)
+    assert drain(alarms) == []
+    alarms.taken(fired, NOW + 15 * MINUTE)
+    anew = alarms.queue.get_nowait()
+    assert (anew["type"], anew["data"]) == (fired["type"], fired["data"])
+    assert anew["id"] != fired["id"]
+    alarms.taken(anew, NOW + 15 * MINUTE + 1)
+    alarms.resumed("a@1", "fine", NOW + 16 * MINUTE)
+    ended = alarms.queue.get_nowait()
+    alarms.taken(ended, NOW + 16 * MINUTE)
+    assert ended["data"]["status"] == "resolved"
+    assert drain(alarms) == []
+
+
+def test_a_flapping_member_does_not_keep_another_from_being_repeated():
+    """What lasts is repeated by the clock, however much else there is to say."""
+    alarms = Alarms("s", "h", "live", lag_after=MINUTE, repeat=0.05)
+    sent = []
+
+    async def send(key, value):
+        sent.append(key)
+        alarms.resumed("b@1", "fine", NOW)
+        alarms.suspended("b@1", "no", NOW + len(sent))
+        if sent.count(b"a@1") == 3:
+            done.set()
+        await asyncio.sleep(0)
+
+    done = asyncio.Event()
+
+    async def scenario():
+        alarms.suspended("a@1", "no", NOW)
+        task = asyncio.create_task(alarms.run(send))
+        await asyncio.wait_for(done.wait(), 30)
+        task.cancel()
+
+    asyncio.run(scenario())
