@@ -42,20 +42,17 @@ def label_alarms(
 def _late(status: Mapping[str, Any], told: Announced | None, watermark: int, block: int) -> Iterator[Change]:
     """Fires when the count grows, and ends when it has not for a block."""
     key, late = "labels|late", status["counters"]["late"]
-    known, fires = (told.since or 0, told.condition == "late") if told else (0, False)
+    old = told or Announced("none", 0, watermark)
+    known, fires = old.since or 0, old.condition != "none"
     if late < known:  # the store was made anew
-        assert told
-        yield key, Announced(told.condition, late, min(told.at, watermark)), None
+        yield key, Announced(old.condition, late, min(old.at, watermark)), None
     elif late > known and fires:
-        yield key, Announced("late", late, watermark), None
-    elif late > known or (fires and told and watermark - told.at >= block):
-        why = (
-            f"{late} votes and labels came after their time had been dropped: keep it longer with `retention`"
-        )
-        before = {key: told} if told else {}
-        yield from _change(
-            status, before, key, LATE, not fires, late, watermark, {"why": why, "late": late}
-        )  # fmt: skip
+        yield key, Announced(old.condition, late, watermark), None
+    elif late > known or (fires and watermark - old.at >= block):
+        told_before = {key: told} if told else {}
+        why = f"{late} votes and labels came after their time had been dropped"
+        data = {"why": f"{why}: keep it longer with `retention`", "late": late}
+        yield from _change(status, told_before, key, LATE, not fires, late, watermark, data)
 
 
 def _change(

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from mode import Service
 
 from evaluator.alerting.receiver import Receiver
+from evaluator.alerting.unheard import Unheard
 from evaluator.announcer import Announcer
 from evaluator.examples.keeper import Keeper
 from evaluator.history import History
@@ -107,6 +108,9 @@ class EvaluatorService(Service):
         for webhook in self.settings.alerts.webhooks if self._group else ():
             args = (self.suite.name, self.settings, webhook, self.metrics, self._send_letter)
             await self.add_runtime_dependency(Receiver(*args))
+        if self._group:
+            more = (self.settings.kafka, self._send_alert, lambda: self._leads)
+            await self.add_runtime_dependency(Unheard(self.suite.name, *more))
 
     async def _connect(self) -> None:
         """Connect and begin to read. Raises Unavailable, and leaves nothing open then."""
@@ -171,6 +175,11 @@ class EvaluatorService(Service):
                 for tp in self.partitions
             )
         )
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this evaluator speaks for all."""
+        return self.registrar is None or self.registrar.leads
 
     @property
     def _caught_up(self) -> bool:
@@ -319,7 +328,7 @@ class EvaluatorService(Service):
                     self._show(status)
                     if self.registrar is not None and self._group and self._caught_up:
                         await self.registrar.look(status, self.history)
-                    if self.registrar is None or self.registrar.leads:
+                    if self._leads:
                         await self._announcer.announce(status)
                     if self._group and self._caught_up:
                         await self.reviewer.ask(status)

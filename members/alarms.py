@@ -1,8 +1,8 @@
 """What a host tells people about itself, on `alerts`: a member that is suspended, and that it falls behind.
 
 Sending never holds the host up: what is to be told waits in a queue of its own until the broker has it.
-What lasts is said again and again: a host that was killed or scaled away cannot say that something is over, so
-the leading evaluator ends what nobody repeats (evaluator/alerting/unheard.py).
+What lasts is said again and again: a host that was killed or scaled away cannot say that something is over,
+so the leading evaluator ends what nobody repeats (evaluator/alerting/unheard.py).
 """
 
 from __future__ import annotations

@@ -10,10 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from members.alarms import LAGGING, SUSPENDED
 from streams.errors import BadRecord
 from streams.times import format_time, parse_time
 
 Status = Literal["firing", "resolved"]
+
+#: Types of what a host says for itself: another host may say otherwise of the same subject.
+BY_HOST = frozenset({SUSPENDED, LAGGING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,23 @@ class Alert:
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def place(self) -> dict[str, str]:
+        """Of what a host says for itself: its name, `host`, and `instance`, to tell hosts of one name apart.
+
+        Each only where the event has it.
+        """
+        names = ("host", "instance") if self.type in BY_HOST else ()
+        return {name: told for name in names if isinstance(told := self.data.get(name), str) and told}
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it is about a member that only scores in the shadow."""
+        return self.type == SUSPENDED and self.data.get("stage") == "shadow"
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits, the same for everything that is said of one condition of one subject."""
-        name = f"{self.type}|{self.suite}|{self.subject}"
+        name = "|".join([self.type, self.suite, self.subject, *self.place.values()])
         return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 

@@ -59,6 +59,15 @@ class Conditions:
         else:
             self.firing[alert.fingerprint] = Firing(digest(alert), self.starts_at(alert))
 
+    def refused(self, alert: Alert) -> None:
+        """The receiver would not have it: what it knows stays, but for a condition that has ended.
+
+        That one is no longer said to fire, or its next beginning, in the same words, would not be told.
+        """
+        self.seen(alert)
+        if not alert.notice and alert.status == "resolved":
+            self.firing.pop(alert.fingerprint, None)
+
     def seen(self, alert: Alert) -> None:
         """It is done with, whether the receiver took it or not."""
         self.ids[alert.id] = None

@@ -27,7 +27,7 @@ def identity(alert: Alert) -> dict[str, str]:
     labels = {"alertname": alertname(alert.type), "suite": alert.suite}
     if alert.subject and alert.subject != alert.suite:
         labels[_NAMED.get(parts[0], "subject")] = alert.subject
-    return labels
+    return labels | alert.place
 
 
 def wording(alert: Alert) -> dict[str, str]:

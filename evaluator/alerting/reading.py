@@ -14,24 +14,32 @@ from streams.errors import BadRecord, Unavailable
 from streams.settings import Kafka
 from streams.topics import Topics
 
-_QUIET = 5.0  # s without anything new after which nothing more can be there (a log may end in markers)
+#: s without anything new after which the broker does not answer; longer than a hole is read again for.
+_QUIET = 20.0
 
 
 async def read_range(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> list[Any]:
-    """The records at offsets [begin, end), as far as they are there. Moves the consumer's position."""
+    """The records at offsets [begin, end), as far as they are no markers. Moves the consumer's position.
+
+    Raises Unavailable where the broker falls silent before `end`: a part would look like all of it.
+    """
     found: list[Any] = []
     if begin >= end:
         return found
     consumer.seek(tp, begin)
     consumer.resume(tp)
-    last = time.monotonic()
-    while time.monotonic() - last < _QUIET:
-        for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, []):
-            last = time.monotonic()
-            if record.offset < end:
-                found.append(record)
-            if record.offset >= end - 1:
-                return found
+    at, last = begin, time.monotonic()
+    while at < end:
+        records = (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
+        found += [record for record in records if record.offset < end]
+        now = await consumer.position(tp)
+        if now > at:
+            at, last = now, time.monotonic()
+        elif time.monotonic() - last > _QUIET:
+            raise Unavailable(
+                f"{tp.topic} could only be read to offset {at} of {end}, and the broker says nothing more: "
+                "check the broker, and try again"
+            )
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from mode import Service
 
 from evaluator.alerting.alert import Alert, decode_alert, wanted
@@ -121,7 +121,7 @@ class Receiver(Service):
             try:
                 await self._round(consumer)
                 said = ""
-            except OffsetOutOfRangeError:
+            except (OffsetOutOfRangeError, IllegalStateError):  # retention, or the partition has just gone
                 self._placed = False
             except (Unavailable, KafkaError) as error:
                 if str(error) != said:
@@ -237,6 +237,7 @@ class Receiver(Service):
             await self._send_letter(
                 record, BadRecord("malformed", f"no message can be made of it: {error!r}")
             )
+            self._note_of(alert, taken=False)
             return True
 
     async def _hand(self, record: Any, alert: Alert, session: aiohttp.ClientSession) -> bool:
@@ -259,15 +260,17 @@ class Receiver(Service):
             log.error("receiver %s refused %s of %s (%s): check its url, secret and format; the event is in "
                       "dead letters", name, alert.type, alert.subject, answer.said)  # fmt: skip
             await self._send_letter(record, BadRecord("webhook_refused", f"receiver {name}: {answer.said}"))
-            self._known.seen(alert)
-        else:
-            self._known.told(alert)
-            self._changed |= set() if alert.notice else {alert.fingerprint}
-            if self._failures:
-                log.warning("receiver %s takes alerts again", name)
-        self._new_ids.append(alert.id)
+        elif self._failures:
+            log.warning("receiver %s takes alerts again", name)
+        self._note_of(alert, taken=answer.outcome == "delivered")
         self._failures = 0
         return True
+
+    def _note_of(self, alert: Alert, *, taken: bool) -> None:
+        """It is done with, also where the receiver did not take it."""
+        (self._known.told if taken else self._known.refused)(alert)
+        self._new_ids.append(alert.id)
+        self._changed |= set() if alert.notice else {alert.fingerprint}
 
     def _later(self, said: str, retry_after: float) -> None:
         self._failures += 1

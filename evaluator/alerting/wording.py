@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evaluator.alerting.alert import Alert
+from members.alarms import SUSPENDED
 from streams.times import format_time
 
 #: Event type → severity, what to say while it fires, what to say when it has ended.
@@ -20,14 +21,15 @@ SAID: dict[str, tuple[str, str, str]] = {
     "chorus.member.decaying": (
         "warning", "{0} of suite {1} is worse than it was", "{0} of suite {1} is as good as it was"),
     "chorus.member.suspended": (
-        "critical", "{0} of suite {1} is suspended and abstains", "{0} of suite {1} answers again"),
+        "critical", "{0} of suite {1} is suspended and abstains",
+        "{0} of suite {1} is no longer suspended"),
     "chorus.labels.starved": (
         "warning", "labels of suite {1} have stopped coming", "labels of suite {1} come again"),
     "chorus.labels.late": (
         "warning", "votes and labels of suite {1} come too late to count",
         "those of suite {1} are in time again"),
     "chorus.host.lagging": (
-        "warning", "{0} of suite {1} is falling behind", "{0} of suite {1} has caught up"),
+        "warning", "{0} of suite {1} is falling behind", "{0} of suite {1} no longer falls behind"),
     "chorus.deployment.started": ("info", "{0} is being deployed to suite {1}", ""),
     "chorus.deployment.completed": ("info", "{0} is live in suite {1}", ""),
     "chorus.deployment.aborted": ("warning", "the deployment of {0} to suite {1} was aborted", ""),
@@ -88,6 +90,8 @@ def severity(alert: Alert) -> str:
     told = alert.data.get("severity")
     if isinstance(told, str) and told in SEVERITIES:
         return told
+    if alert.candidate:
+        return "warning"  # it decides nothing
     return SAID[alert.type][0] if alert.type in SAID else "info" if alert.notice else "warning"
 
 
@@ -98,8 +102,12 @@ def summary(alert: Alert) -> str:
     said = resolved if alert.status == "resolved" else firing
     if alert.type == "chorus.deployment.aborted" and not alert.data.get("deployment"):
         said = "{0} is declined for suite {1}, and stays in shadow"  # it never came to a deployment
+    if alert.type == "chorus.candidate.approved" and alert.data.get("override") is True:
+        said = "an override approves {0} for suite {1}, whatever the evidence"
+    if alert.type == SUSPENDED and "host" in alert.place:
+        said = f"{'candidate ' if alert.candidate else ''}{said} on {{2}}"
     if said:
-        return said.format(subject, alert.suite)
+        return said.format(subject, alert.suite, alert.place.get("host"))
     words = alert.type.removeprefix("chorus.").replace(".", " ").replace("_", " ")
     ended = " has ended" if alert.status == "resolved" else ""
     return f"{words}{ended}: {subject} of suite {alert.suite}"

@@ -56,6 +56,7 @@ def _notice(suite: str, event: Event) -> dict[str, Any]:
         "revision": event.expected,
         "deployment": event.deployment or None,
         "by": event.by,
+        "override": event.override or None,
         "watermark": event.watermark,
         "evidence": event.evidence,
     }

@@ -17,6 +17,10 @@ from evaluator.alerting.wording import REASONS, SAID, SEVERITIES, description, s
 from evaluator.announce import DECLINING, TYPES
 from evaluator.label_alarms import LATE, STARVED
 from evaluator.promotion.notices import TYPES as NOTICES
+from evaluator.promotion.notices import notices
+from members.alarms import SUSPENDED
+from members.registry.events import Event
+from members.registry.log import Recorded
 from streams.errors import BadRecord
 from streams.settings import Webhook
 from tests.evaluator.alerting.alerts import COMPLETED, FLAGGED, VERDICT, Record, alert, event
@@ -163,6 +167,48 @@ def test_what_concerns_the_suite_names_no_member():
         "z.", "Z"
     )
     assert alertmanager(alert("chorus.host.lagging", "live"), receiver="r")["groupLabels"]["host"] == "live"
+
+
+def test_what_a_host_says_is_said_for_that_host():
+    """A member may be suspended on one host and answer on another; hosts of one name are told apart too."""
+
+    def on(host: str, instance: str, status: str = "firing") -> Alert:
+        return alert(SUSPENDED, "a@1", status, host=host, instance=instance, stage="live")
+
+    one = on("live-0", "pod-1")
+    assert one.fingerprint == on("live-0", "pod-1", "resolved").fingerprint
+    others = {on("live-1", "pod-1").fingerprint, on("live-0", "pod-2").fingerprint}
+    assert len(others | {one.fingerprint, alert(SUSPENDED, "a@1").fingerprint}) == 4
+    message = alertmanager(one, receiver="r")
+    VERSION_4.validate(message)
+    labels = {"member": "a@1", "host": "live-0", "instance": "pod-1"}
+    assert message["groupLabels"] == {
+        "alertname": "ChorusMemberSuspended", "suite": "storms", **labels
+    }  # fmt: skip
+    assert summary(one) == "a@1 of suite storms is suspended and abstains on live-0"
+    assert summary(on("live-0", "p", "resolved")) == "a@1 of suite storms is no longer suspended on live-0"
+
+
+def test_a_candidate_that_cannot_answer_wakes_nobody():
+    """It decides nothing; a live member that abstains is critical."""
+    live, shadow = (
+        alert(SUSPENDED, "a@1", host="h", stage=stage, why="a@1: no module") for stage in ("live", "shadow")
+    )
+    assert alertmanager(live, receiver="r")["commonLabels"]["severity"] == "critical"
+    assert alertmanager(shadow, receiver="r")["commonLabels"]["severity"] == "warning"
+    assert summary(shadow) == "candidate a@1 of suite storms is suspended and abstains on h"
+
+
+def test_an_approval_by_override_says_so():
+    """Whoever hears of it knows that the evidence was passed over."""
+
+    def said(override: bool) -> str:
+        event = Event(kind="approved", member="a@1", at=1, who="ana", why="soon", override=override)
+        (notice,) = notices("storms", [Recorded(0, event, None)], 0)
+        return summary(decode_alert(Record(json.dumps(notice).encode()), "storms"))
+
+    assert said(False) == "a@1 is approved for suite storms"
+    assert said(True) == "an override approves a@1 for suite storms, whatever the evidence"
 
 
 def test_decay_says_from_what_to_what_and_why():

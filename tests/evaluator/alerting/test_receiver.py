@@ -311,6 +311,50 @@ def test_what_is_refused_goes_to_dead_letters(broker, valkey):
     asyncio.run(scenario())
 
 
+def test_an_end_that_was_refused_hides_no_beginning(embedded_broker, valkey):
+    """For the receiver the condition is over: the next time it begins is told; so after a restart."""
+
+    async def scenario():
+        async with staged(embedded_broker, valkey) as (stage, hook, _):
+            service = await stage.start(hook)
+            await until(lambda: service.ready)
+            await stage.send(*conditions(2))
+            await until(lambda: len(hook.taken) == 2)
+            hook.answers = {"m0@1": [400], "m1@1": [400]}
+            await stage.send(*(event(subject=f"m{i}@1", status="resolved", at=5) for i in range(2)))
+            await until(lambda: stage.outcomes().get("refused") == 2)
+            await stage.send(event(subject="m0@1", at=9))
+            await until(lambda: len(hook.taken) == 3)
+            await stage.stop(service)
+            await stage.send(event(subject="m1@1", at=9))
+            await stage.start(hook)
+            await until(lambda: len(hook.taken) == 4)
+            assert hook.subjects == [*fired(2), *fired(2)]
+            assert hook.taken[2]["alerts"][0]["startsAt"] == "2026-03-01T12:00:09Z"
+
+    asyncio.run(scenario())
+
+
+def test_a_beginning_that_was_refused_is_not_taken_for_told(embedded_broker, valkey):
+    """Its end says nothing to a receiver that never knew; an update that was refused leaves what it knows."""
+
+    async def scenario():
+        async with staged(embedded_broker, valkey) as (stage, hook, _):
+            hook.answers = {"m0@1": [400]}
+            service = await stage.start(hook)
+            await until(lambda: service.ready)
+            await stage.send(event(subject="m0@1"), event(subject="m0@1", status="resolved", at=1))
+            await stage.send(event(subject="m1@1", x=1))
+            await until(lambda: len(hook.taken) == 1)
+            hook.answers = {"m1@1": [400]}
+            await stage.send(event(subject="m1@1", x=2), event(subject="m1@1", status="resolved", at=3))
+            await until(lambda: len(hook.taken) == 2)
+            assert hook.subjects == [("m1@1", "firing"), ("m1@1", "resolved")]
+            assert stage.outcomes() == {"delivered": 2, "refused": 2, "skipped": 1}
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.kafka
 def test_of_several_evaluators_one_tells(kafka, valkey):
     """Two have the same receiver: each event is told once, also after one of them has gone."""
