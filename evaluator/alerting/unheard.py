@@ -57,8 +57,8 @@ def end_of(alert: Alert, silence: float, now: int) -> dict[str, Any]:
     """The CloudEvent that ends it at `now` (ms); the same id whoever says so. silence: s."""
     waited = format_duration(max(1, round(silence)) * 1000)
     why = f"nothing was heard of it for {waited}: the host has gone, or does not reach the broker"
-    kept = {name: alert.data[name] for name in ("host", "instance", "stage") if name in alert.data}
-    data: dict[str, Any] = {"status": "resolved", **kept, "why": why}
+    data = {"status": "resolved", "why": why}
+    data |= {name: alert.data[name] for name in ("host", "instance", "stage") if name in alert.data}
     return cloud_event(
         alert.suite, alert.type, alert.subject, name=f"{alert.id}|unheard", time=now, data=data
     )

@@ -8,16 +8,20 @@ import json
 import time
 import uuid
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+
+from pydantic import SecretStr
 
 from evaluator.alerting.alert import Alert, decode_alert
 from evaluator.alerting.conditions import still_firing
 from evaluator.alerting.reading import read_alerts
 from evaluator.alerting.unheard import Heard, Unheard, end_of
 from evaluator.alerting.wording import description, summary
+from evaluator.service import EvaluatorService
 from members.alarms import LAGGING, SUSPENDED, Alarms
 from streams.connect import make_producer
-from streams.settings import Kafka
+from streams.settings import Kafka, Redis, Settings
 from streams.suite import parse_suite
 from streams.topics import Topics, create_topics
 from tests.evaluator.alerting.alerts import FLAGGED, Record, alert
@@ -142,6 +146,26 @@ def test_what_a_killed_host_left_is_ended_by_the_leader(broker):
             assert [each for each in told if each[2] == "resolved"] == [
                 ("live-0", "a@1", "resolved"), ("live-1", "a@1", "resolved")
             ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+def test_evaluators_listen(embedded_broker, valkey, monkeypatch):
+    """Every evaluator of a group does, without being told to."""
+    monkeypatch.setattr("evaluator.service.Unheard", partial(Unheard, silence=0.5, every=0.05))
+
+    async def scenario():
+        async with placed(embedded_broker) as place:
+            place.host("a@1")
+            await place.until_firing(("live-0", "a@1"))
+            place.tasks[0].cancel()
+            redis = Redis(url=SecretStr(valkey.url))
+            service = EvaluatorService(place.suite, Settings(kafka=place.kafka, redis=redis))
+            await service.start()
+            try:
+                await place.until_firing()
+            finally:
+                await service.stop()
 
     asyncio.run(scenario())
 
