@@ -37,6 +37,7 @@ from streams.connect import (
 from streams.dead_letters import dead_letter
 from streams.errors import BadRecord, Unavailable
 from streams.metrics import EvaluatorMetrics, Metrics, set_optional
+from streams.refusals import explain
 from streams.settings import Settings
 from streams.suite import Suite
 from streams.topics import Topics
@@ -201,8 +202,9 @@ class EvaluatorService(Service):
                 self.ready = True
             except (Unavailable, KafkaError) as error:
                 # What was under way may have gone in or not: the store is asked again.
-                if str(error) != said and not self.should_stop:
-                    log.warning("%s; trying again until it does", said := str(error))
+                why = explain(error, kafka=self.settings.kafka) or str(error)
+                if why != said and not self.should_stop:
+                    log.warning("%s; trying again", said := why)
                 self._unplaced |= set(self.partitions)
                 await asyncio.sleep(delay)
                 delay = min(5.0, delay * 1.6)

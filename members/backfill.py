@@ -28,9 +28,10 @@ from members.ownership import group_of
 from members.panel import Panel
 from members.replay import Outcome, Place, Progress, missing, stretch
 from members.sending import Sender
-from streams.connect import admin_client, check_topics, make_consumer, make_producer, no_broker
+from streams.connect import admin_client, check_topics, make_consumer, make_producer, unavailable
 from streams.errors import Unavailable
 from streams.metrics import Metrics, set_optional
+from streams.refusals import explain
 from streams.settings import Settings
 from streams.suite import Suite
 from streams.topics import Topics
@@ -126,7 +127,8 @@ class Backfill:
                 except (NoOffsetForPartitionError, OffsetOutOfRangeError):
                     await self._lost_place()
                 except (KafkaError, IllegalStateError) as error:
-                    log.warning("requests cannot be read (%s); trying again", str(error) or repr(error))
+                    why = explain(error, "Read", self.settings.kafka) or str(error) or repr(error)
+                    log.warning("requests cannot be read (%s); trying again", why)
                     await asyncio.sleep(1)
             await self._settle()
             return self._outcome()
@@ -147,8 +149,8 @@ class Backfill:
             wanted = [self.topics.requests, self.topics.votes]
             await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
-        except KafkaError:
-            raise Unavailable(no_broker(kafka)) from None
+        except KafkaError as error:
+            raise unavailable(kafka, error) from None
         self._admin = await admin_client(kafka)
         self._tps = [TopicPartition(self.topics.requests, p) for p in range(counts[self.topics.requests])]
         self._consumer.assign(self._tps)

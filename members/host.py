@@ -46,6 +46,7 @@ from members.silence import Silence
 from members.transactions import Transactions
 from streams.connect import until_available
 from streams.metrics import Metrics
+from streams.refusals import explain
 from streams.settings import Settings
 from streams.suite import Stage, Suite
 from streams.topics import Topics
@@ -179,7 +180,7 @@ class HostService(Service):
                 self._said = ""
 
     def _tell(self, error: Exception) -> None:
-        text = str(error) or type(error).__name__
+        text = explain(error, "Read", self.settings.kafka) or str(error) or type(error).__name__
         # That a partition has just gone to another host is no trouble.
         if not isinstance(error, IllegalStateError) and text != self._said:
             log.warning("requests cannot be read (%s); trying again until they can", text)

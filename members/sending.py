@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from streams.errors import ChorusError
+from streams.refusals import explain
 
 log = logging.getLogger("chorus")
 T = TypeVar("T")
@@ -25,14 +26,19 @@ class Abandoned(Exception):
 
 
 class Outage:
-    """Tells an outage of the broker at `where` once, and once when it is over."""
+    """Tells an outage of the broker at `where` once, what it refuses once, and once when it is over."""
 
     def __init__(self, where: str) -> None:
-        self._where, self._down = where, False
+        self._where, self._down, self._refused = where, False, ""
 
-    def tell(self, why: str) -> None:
-        """The broker does not take what it is given."""
-        if not self._down:
+    def tell(self, error: KafkaError | None = None) -> None:
+        """The broker does not take what it is given; None: it has not answered for a while."""
+        why = (str(error) or type(error).__name__) if error is not None else "no answer"
+        if error is not None and (refused := explain(error, "Write")):
+            if refused != self._refused:
+                log.warning("%s; scoring pauses until then (broker %s)", refused, self._where)
+            self._down, self._refused = True, refused
+        elif not self._down:
             log.warning(
                 "the broker at %s does not answer (%s); scoring pauses and goes on when it does",
                 self._where,
@@ -44,7 +50,7 @@ class Outage:
         """It has taken something."""
         if self._down:
             log.info("the broker at %s answers again", self._where)
-            self._down = False
+            self._down, self._refused = False, ""
 
 
 class Sender:
@@ -65,7 +71,7 @@ class Sender:
             try:
                 return await self._once(attempt)
             except KafkaError as error:
-                self._outage.tell(str(error) or type(error).__name__)
+                self._outage.tell(error)
             await asyncio.sleep(delay)
             delay = min(5.0, delay * 1.6)
         raise Abandoned
@@ -95,7 +101,7 @@ class Sender:
         try:
             done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
             if not done:
-                self._outage.tell("no answer")
+                self._outage.tell()
             return await task
         except asyncio.CancelledError:
             task.cancel()

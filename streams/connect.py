@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import redis.asyncio as aioredis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from redis.asyncio.cluster import RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ from redis.retry import Retry
 
 from streams.errors import ConfigError, Unavailable
 from streams.patient import PatientConsumer
+from streams.refusals import explain
 from streams.settings import Kafka, Redis
 
 log = logging.getLogger("chorus")
@@ -73,11 +75,8 @@ def make_producer(kafka: Kafka, **more: Any) -> AIOKafkaProducer:
 async def admin_client(kafka: Kafka) -> AIOKafkaAdminClient:
     """A started admin client. Raises Unavailable."""
     client = AIOKafkaAdminClient(**kafka_options(kafka))
-    try:
+    async with connecting(kafka, client.close):
         await client.start()
-    except KafkaError:
-        await client.close()
-        raise Unavailable(no_broker(kafka)) from None
     return client
 
 
@@ -89,27 +88,61 @@ def no_broker(kafka: Kafka) -> str:
     )
 
 
+def unavailable(kafka: Kafka, error: KafkaError, needs: str = "") -> Unavailable:
+    """What to raise for an error of the broker: what it refuses and why, or that it does not answer.
+
+    needs: the operation that was under way, as an ACL names it (Read, Write).
+    """
+    return Unavailable(explain(error, needs, kafka) or no_broker(kafka))
+
+
 @contextmanager
-def answering(kafka: Kafka) -> Iterator[None]:
-    """Around a call to the broker: Unavailable, with the sentence for people, where it does not answer."""
+def answering(kafka: Kafka, needs: str = "") -> Iterator[None]:
+    """Around a call to the broker that needs the operation `needs`.
+
+    Raises Unavailable, with the sentence for people, where the broker refuses it or does not answer.
+    """
     try:
         yield
-    except KafkaError:
-        raise Unavailable(no_broker(kafka)) from None
+    except KafkaError as error:
+        raise unavailable(kafka, error, needs) from None
 
 
 @asynccontextmanager
-async def connecting(kafka: Kafka, close: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+async def connecting(
+    kafka: Kafka, close: Callable[[], Awaitable[Any]], needs: str = ""
+) -> AsyncIterator[None]:
     """Around the start of clients: whatever goes wrong inside, `close` lets go of what had been opened.
 
-    Raises Unavailable where the broker does not answer, and what else was raised.
+    Raises Unavailable where the broker does not answer or refuses, and what else was raised.
     """
-    with answering(kafka):
+    with answering(kafka, needs):
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             await close()
+            if isinstance(error, KafkaConnectionError) and (refused := await _refused(kafka)) is not None:
+                raise refused from None
             raise
+
+
+async def _refused(kafka: Kafka) -> KafkaError | None:
+    """Why none of the brokers let us in; None where none answers. aiokafka itself only logs it."""
+    if not kafka.security_protocol.startswith("SASL"):
+        return None
+    options = kafka_options(kafka)
+    for server in options.pop("bootstrap_servers").split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            connection = await create_conn(host, int(port), request_timeout_ms=5000, **options)
+        except KafkaConnectionError:
+            continue
+        except KafkaError as error:
+            return error
+        except (OSError, ValueError):
+            continue
+        connection.close()
+    return None
 
 
 def redis_client(settings: Redis) -> RedisClient:
@@ -151,7 +184,7 @@ async def check_topics(consumer: AIOKafkaConsumer, wanted: Iterable[str]) -> Non
     if missing := [topic for topic in wanted if topic not in there]:
         raise Unavailable(
             f"topics are missing ({', '.join(missing)}): make them with `chorus topics create`, or check the "
-            "name in the suite file"
+            "name in the suite file; where they are there, the broker's ACLs let this client not see them"
         )
 
 
@@ -163,7 +196,7 @@ async def until_available(attempt: Callable[[], Awaitable[T]], *, longest: float
             return await attempt()
         except Unavailable as error:
             if str(error) != said:
-                log.warning("%s; trying again until it does", error)
+                log.warning("%s; trying again", error)
                 said = str(error)
         await asyncio.sleep(delay)
         delay = min(longest, delay * 1.6)

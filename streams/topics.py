@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 
 from streams.connect import admin_client
 from streams.errors import ChorusError, Unavailable
+from streams.refusals import explain
 from streams.settings import Kafka
 from streams.suite import DAY, Suite
 
@@ -109,6 +110,7 @@ async def create_topics(suite: Suite, kafka: Kafka) -> dict[str, str]:
     result = {}
     for name, code, message in ((row[0], row[1], row[2]) for row in answer.topic_errors):
         if code not in (0, _TOPIC_ALREADY_EXISTS):
-            raise ChorusError(f"the broker refused topic {name}: {message or f'error {code}'}")
+            why = explain(for_code(code)(name), "Create", kafka) or message or f"error {code}"
+            raise ChorusError(f"the broker refused topic {name}: {why}")
         result[name] = "exists" if code else "created"
     return result

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from pydantic import SecretStr
 
 from streams.embedded import EmbeddedBroker, EmbeddedCluster, EmbeddedRedis
 from streams.embedded.broker import CLIENT_ENV
+from streams.settings import Kafka
 from tests.kafka_server import KafkaServer, NoKafka
 
 
@@ -24,10 +26,22 @@ class Broker:
     kind: str
     bootstrap_servers: str
     env: dict[str, str] = field(default_factory=dict)
+    #: where it asks for a login, and gives it only what ACLs allow (tests/kafka_server.py)
+    locked: str = ""
 
     @property
     def name(self) -> str:
         return self.kind
+
+
+def clerk(broker: Broker, password: str = "quill") -> Kafka:
+    """The settings of a client that comes with a login."""
+    return Kafka(
+        bootstrap_servers=broker.locked,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_username="clerk",
+        sasl_password=SecretStr(password),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +62,7 @@ def kafka() -> Iterator[Broker]:
             pytest.fail(str(reason))
         pytest.skip(str(reason))
     try:
-        yield Broker("kafka", server.bootstrap_servers)
+        yield Broker("kafka", server.bootstrap_servers, locked=f"127.0.0.1:{server.locked}")
     finally:
         server.stop()
 

@@ -29,10 +29,15 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},LOCKED://127.0.0.1:{locked},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},LOCKED://127.0.0.1:{locked}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,LOCKED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.locked.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \\
+  required user_clerk="quill";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 inter.broker.listener.name=PLAINTEXT
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -75,10 +80,14 @@ def fetch() -> Path:
 
 
 class KafkaServer:
-    """One Kafka node, broker and controller at once, with a log of its own."""
+    """One Kafka node, broker and controller at once, with a log of its own.
+
+    On `locked` it takes the login clerk with the password quill (SASL_PLAINTEXT), who may do nothing but what
+    ACLs allow; whoever comes without a login may do everything.
+    """
 
     def __init__(self) -> None:
-        self.port, self._controller = free_port(), free_port()
+        self.port, self.locked, self._controller = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,7 +100,8 @@ class KafkaServer:
         self._folder = Path(tempfile.mkdtemp(prefix="chorus-kafka-"))
         properties = self._folder / "server.properties"
         data = self._folder / "data"
-        properties.write_text(PROPERTIES.format(port=self.port, controller=self._controller, data=data))
+        ports = {"port": self.port, "locked": self.locked, "controller": self._controller}
+        properties.write_text(PROPERTIES.format(**ports, data=data))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if cluster.startswith("-"):  # it would pass for an option
             cluster = "A" + cluster[1:]

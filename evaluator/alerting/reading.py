@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from evaluator.alerting.alert import Alert, decode_alert
-from streams.connect import check_topics, make_consumer, no_broker
-from streams.errors import BadRecord, Unavailable
+from streams.connect import check_topics, make_consumer, unavailable
+from streams.errors import BadRecord
 from streams.settings import Kafka
 from streams.topics import Topics
 
@@ -54,8 +54,8 @@ async def read_alerts(kafka: Kafka, suite: str) -> list[Alert]:
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         records = await read_range(consumer, tp, begin, end)
-    except KafkaError:
-        raise Unavailable(no_broker(kafka)) from None
+    except KafkaError as error:
+        raise unavailable(kafka, error, "Read") from None
     finally:
         await consumer.stop()
     found = []

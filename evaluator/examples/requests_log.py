@@ -11,8 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from evaluator.examples.sampling import Hit
-from streams.connect import check_topics, make_consumer, no_broker
-from streams.errors import Unavailable
+from streams.connect import check_topics, make_consumer, unavailable
 from streams.settings import Kafka
 
 #: s that one answer is waited for: not every broker tells the truth about where the log ends.
@@ -44,9 +43,9 @@ class RequestsLog:
                 some = sorted((hit for hit in hits if hit.partition == number), key=lambda hit: hit.offset)
                 await self._read(consumer, TopicPartition(self._topic, number), some, out)
             consumer.unsubscribe()  # else it would go on fetching what nobody asked for
-        except KafkaError:
+        except KafkaError as error:
             await self.close()
-            raise Unavailable(no_broker(self._kafka)) from None
+            raise unavailable(self._kafka, error, "Read") from None
         return out
 
     async def _open(self) -> AIOKafkaConsumer:

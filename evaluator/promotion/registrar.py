@@ -109,5 +109,5 @@ class Registrar(Service):
                 said = ""
             except Unavailable as error:
                 if str(error) != said and not self.should_stop:
-                    log.warning("%s; trying again until it does", said := str(error))
+                    log.warning("%s; trying again", said := str(error))
                 await self.sleep(1.0)

@@ -66,7 +66,7 @@ class RegistryLog:
     async def start(self) -> None:
         """Connect, and read to the end."""
         self._consumer = make_consumer(self._kafka, group=self._group)
-        async with connecting(self._kafka, self.stop):
+        async with connecting(self._kafka, self.stop, "Read"):
             await self._consumer.start()
             await check_topics(self._consumer, [self._topic])
             self._consumer.assign([self._at])
@@ -91,7 +91,7 @@ class RegistryLog:
 
     async def refresh(self) -> Registry:
         """Read what the log holds now."""
-        with answering(self._kafka):
+        with answering(self._kafka, "Read"):
             end = (await self._open().end_offsets([self._at]))[self._at]
         await self._until(end)
         return self.registry
@@ -105,7 +105,7 @@ class RegistryLog:
     async def poll(self, timeout: int = _POLL) -> bool:
         """Read what comes within `timeout` ms; whether anything did."""
         async with self._reading:
-            with answering(self._kafka):
+            with answering(self._kafka, "Read"):
                 data = await self._open().getmany(self._at, timeout_ms=timeout)
             records = data.get(self._at, [])
             for record in records:
@@ -134,12 +134,12 @@ class RegistryLog:
         async with self._writing:
             if self._producer is None:
                 producer = make_producer(self._kafka)
-                async with connecting(self._kafka, producer.stop):
+                async with connecting(self._kafka, producer.stop, "Write"):
                     await producer.start()
                 self._producer = producer
             self._mine[event.id] = None
             try:
-                with answering(self._kafka):
+                with answering(self._kafka, "Write"):
                     sent = await self._producer.send_and_wait(
                         self._topic, encode_event(event), key=event.member.encode(), partition=0
                     )
