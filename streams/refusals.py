@@ -80,9 +80,9 @@ def _gone(error: OffsetOutOfRangeError) -> str | None:
     for tp, offset in places.items():
         if tp.topic.endswith(".members"):
             return (
-                f"the registry's log is cut: topic {tp.topic} does not have its offset {offset} any more. It has "
-                "to keep everything (cleanup.policy=delete, retention.ms=-1, retention.bytes=-1): restore it from "
-                "a copy, or begin anew as docs/registry.md says"
+                f"the registry's log is cut: topic {tp.topic} lacks its offset {offset}, and has to keep all "
+                "(cleanup.policy=delete, retention.ms=-1, retention.bytes=-1): restore it from a copy, or "
+                "begin anew as docs/registry.md says"
             )
     told = [f"offset {at} of topic {tp.topic}, partition {tp.partition}" for tp, at in places.items()]
     return f"the broker does not have {', '.join(told)} any more" if told else None

@@ -43,10 +43,10 @@ def test_who_may_make_topics(kafka: Broker) -> None:
     ("error", "sentence"),
     [
         (NotEnoughReplicasError(), "the broker at b:1 has too few replicas in sync .* min.insync.replicas"),
-        (GroupAuthorizationFailedError("s.live"), "^this client lacks the permission Read on consumer group s"),
+        (GroupAuthorizationFailedError("s.live"), "^this client lacks .* Read on consumer group s"),
         (TransactionalIdAuthorizationFailed("s.1"), "lacks the permission Write on transactional id s.1"),
         (ClusterAuthorizationFailedError(), "lacks the permission ClusterAction on the cluster"),
-        (OffsetOutOfRangeError({TopicPartition("s.votes", 2): 5}), "offset 5 of topic s.votes, partition 2 any"),
+        (OffsetOutOfRangeError({TopicPartition("s.votes", 2): 5}), "offset 5 of topic s.votes, partition 2"),
     ],
 )  # fmt: skip
 def test_other_refusals(error: Exception, sentence: str) -> None:
