@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 def moment(ms: int) -> str:
-    """An instant (ms) in UTC, to the second: ``2026-03-01 12:01:01``. --json has the milliseconds."""
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """An instant (ms) in UTC, to the second: ``2026-03-01 12:01:01``. --json has the milliseconds.
+
+    One that no calendar has stands as it is.
+    """
+    try:
+        return (_EPOCH + timedelta(seconds=ms // 1000)).isoformat(sep=" ")[:19]
+    except OverflowError:
+        return f"{ms} ms"
 
 
 def plain_table(*columns: str, whole: tuple[str, ...] = ()) -> Table:

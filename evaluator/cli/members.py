@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as jsonlib
 import tomllib
 from pathlib import Path
@@ -18,6 +17,7 @@ from evaluator.cli.looks import moment, plain_table
 from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import (
     As,
+    Force,
     Member,
     Reason,
     as_founded,
@@ -30,7 +30,8 @@ from evaluator.cli.registering import (
 )
 from members.registry.events import Kind
 from members.registry.lifecycle import Entry, Registry, State
-from members.registry.log import RegistryLog
+from members.registry.log import Conflict, RegistryLog
+from members.registry.plan import not_there
 from streams.errors import ChorusError, ConfigError
 from streams.suite import MemberSpec, Suite
 from streams.times import format_time
@@ -38,15 +39,17 @@ from streams.times import format_time
 app = App(name="members", help="Who is registered, and in which state; add, change, retire.")
 
 Check = Annotated[
-    bool, Parameter(name="--check", help="Whether to load it and try it here before it is registered.")
+    bool, Parameter(name="--check", help="Whether to load and try what is new here, before it is registered.")
 ]
 Text = str | None
 
 
 @app.command
-def plan(*, suite: SuiteFile, bootstrap_servers: Servers = None, json: Json = False) -> int:
-    """Show what `apply` would change; nothing is written."""
-    return applying.show_plan(open_suite(suite, bootstrap_servers), json=json)
+def plan(
+    *, suite: SuiteFile, check: Check = True, bootstrap_servers: Servers = None, json: Json = False
+) -> int:
+    """Show what `apply` would change; nothing is written. It ends with 1 where `apply` would refuse."""
+    return applying.show_plan(open_suite(suite, bootstrap_servers), suite, check=check, json=json)
 
 
 @app.command
@@ -55,13 +58,16 @@ def apply(
     suite: SuiteFile,
     reason: Reason,
     yes: Annotated[bool, Parameter(negative="", help="Do not ask.")] = False,
+    check: Check = True,
+    force: Force = False,
     who: As = None,
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
     """Make the registry what the suite file says: shows the changes, asks, and makes them."""
     opened = open_suite(suite, bootstrap_servers)
-    return applying.run_apply(opened, who=writer(who), why=reason, yes=yes, json=json)
+    more: Any = {"yes": yes, "check": check, "force": force, "json": json}
+    return applying.run_apply(opened, suite, who=writer(who), why=reason, **more)
 
 
 @app.command
@@ -223,12 +229,13 @@ def retire(
     *,
     suite: SuiteFile,
     reason: Reason,
+    force: Force = False,
     who: As = None,
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
     """Take a member out for good: hosts drop it, its history stays."""
-    return _change("retired", member, suite, reason, who, bootstrap_servers, json)
+    return _change("retired", member, suite, reason, who, bootstrap_servers, json, force)
 
 
 @app.command
@@ -238,20 +245,28 @@ def back_to_shadow(
     *,
     suite: SuiteFile,
     reason: Reason,
+    force: Force = False,
     who: As = None,
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
     """Take a live member out of the OR, or bring a retired one back: it scores, and does not act."""
-    return _change("back_to_shadow", member, suite, reason, who, bootstrap_servers, json)
+    return _change("back_to_shadow", member, suite, reason, who, bootstrap_servers, json, force)
 
 
 def _change(
-    kind: Kind, member: str, suite: Path, reason: str, who: str | None, servers: str | None, json: bool
+    kind: Kind,
+    member: str,
+    suite: Path,
+    reason: str,
+    who: str | None,
+    servers: str | None,
+    json: bool,
+    force: bool,
 ) -> int:
     opened, name = open_suite(suite, servers), writer(who)
-
-    return tell(*decide(kind, opened, name, reason, lambda log: resolve(log.registry, member)), json=json)
+    done = decide(kind, opened, name, reason, lambda log: resolve(log.registry, member), force=force)
+    return tell(*done, json=json)
 
 
 def _register(
@@ -271,10 +286,10 @@ def _register(
     async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
         before = await log.found(opened[0], who)
         if spec.replaces is not None and spec.replaces not in before.entries:
-            raise ConfigError(f"{spec.id} replaces {spec.replaces}, which is not registered: check its id")
+            raise Conflict(not_there(spec))
         entry = before.entries.get(spec.id)
         if entry is not None and entry.state != "retired":
-            raise ConfigError(f"{spec.id} is registered, and {entry.state}: give it another version")
+            raise Conflict(f"{spec.id} is registered, and {entry.state}: give it another version")
         after = await write(
             log, "added", spec.id, who=who, why=reason, again=True, spec=spec, declared=from_file
         )
@@ -285,14 +300,8 @@ def _register(
 
 def _check(spec: MemberSpec, suite: Path, declared: Suite) -> None:
     """Load it and try it, in a process of its own. Raises ChorusError with what was found."""
-    from members.loading import extend_path
-    from members.trial import try_member
-
-    extend_path(suite)
-    found = asyncio.run(try_member(spec, declared.features))
-    if found:
-        told = "; ".join(str(each) for each in found)
-        raise ChorusError(f"{spec.id} is not registered, {told} (--no-check registers it all the same)")
+    for told in applying.tried([spec], suite, declared).values():
+        raise ChorusError(f"{spec.id} is not registered, {told}")
 
 
 def _spec(fields: dict[str, Any]) -> MemberSpec:

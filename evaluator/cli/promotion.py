@@ -7,9 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from evaluator.cli.looks import moment
 from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import (
     As,
+    Force,
     Member,
     Reason,
     decide,
@@ -105,12 +107,16 @@ def decline(
 
 def rollback(
     member: Annotated[
-        str | None, Parameter(help="name@version, or the name; by default the last one deployed.")
+        str | None,
+        Parameter(
+            help="name@version, or the name; by default the one deployed last, if it is still in the OR."
+        ),
     ] = None,
     /,
     *,
     suite: SuiteFile,
     reason: Reason,
+    force: Force = False,
     who: As = None,
     bootstrap_servers: Servers = None,
     json: Json = False,
@@ -121,7 +127,7 @@ def rollback(
     def choose(log: RegistryLog) -> str:
         return resolve(log.registry, member) if member else last_deployed(log)
 
-    return tell(*decide("rolled_back", opened, name, reason, choose, _slot), json=json)
+    return tell(*decide("rolled_back", opened, name, reason, choose, _slot, force=force), json=json)
 
 
 def _slot(registry: Registry, member: str) -> dict[str, str]:
@@ -131,11 +137,23 @@ def _slot(registry: Registry, member: str) -> dict[str, str]:
 
 
 def last_deployed(log: RegistryLog) -> str:
-    """Who came into the OR last by a deployment, and is still there. Raises ChorusError."""
-    for recorded in reversed(log.recorded):
-        entry = log.registry.entries.get(recorded.event.member)
-        if recorded.event.kind != "swapped" or recorded.ignored is not None or entry is None:
-            continue
-        if entry.state in IN_THE_OR and entry.deployment == recorded.event.deployment:
-            return recorded.event.member
-    raise ChorusError("nothing that was deployed is live: there is nothing to roll back")
+    """Who came in by the very last deployment. Raises ChorusError where it is out already.
+
+    So the command takes out one member, however often it is given.
+    """
+    swaps = [each.event for each in log.recorded if each.event.kind == "swapped" and each.ignored is None]
+    if not swaps:
+        raise ChorusError(
+            "nothing has been deployed yet, so there is nothing to roll back: `chorus members back-to-shadow "
+            "NAME` takes a member out"
+        )
+    name, entries = swaps[-1].member, log.registry.entries
+    entry = entries[name]
+    if entry.state in IN_THE_OR and entry.deployment == swaps[-1].deployment:
+        return name
+    others = [each for each, other in entries.items() if other.state in IN_THE_OR and other.deployment]
+    raise ChorusError(
+        f"nothing was rolled back: {name}, which was deployed last, is {entry.state} since "
+        f"{moment(entry.since)} (UTC, by {entry.who}); to take out another one, name it: chorus rollback "
+        f"{' or '.join(others) or 'NAME'}"
+    )

@@ -8,7 +8,7 @@ import json as jsonlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -25,6 +25,10 @@ from streams.suite import Suite
 Reason = Annotated[str, Parameter(name="--reason", help="Why; it is kept for ever.")]
 As = Annotated[str | None, Parameter(name="--as", help="Who does it; user@host by default.")]
 Member = Annotated[str, Parameter(help="name@version, or the name where that is clear.")]
+Force = Annotated[
+    bool,
+    Parameter(name="--force", negative="", help="Even if nobody is left in the OR: every answer is False."),
+]
 
 _T = TypeVar("_T")
 
@@ -86,11 +90,20 @@ def resolve(registry: Registry, name: str) -> str:
 
 
 async def write(
-    log: RegistryLog, kind: Kind, member: str, *, who: str, why: str, again: bool = False, **more: Any
+    log: RegistryLog,
+    kind: Kind,
+    member: str,
+    *,
+    who: str,
+    why: str,
+    again: bool = False,
+    force: bool = False,
+    **more: Any,
 ) -> Registry:
     """Write one event. What would be ignored is not written. Raises Conflict, ConfigError, Unavailable.
 
     again: whether to try once more on the registry as it is by then, where somebody else was first.
+    force: also where nobody would be left in the OR.
     """
     while True:
         try:
@@ -101,15 +114,25 @@ async def write(
                 raise ConfigError("--reason is empty: say why; it is kept for ever") from None
             option = {"why": "--reason", "who": "--as"}.get(str(first["loc"][0]), str(first["loc"][0]))
             raise ConfigError(f"{option}: {first['msg']}") from None
-        _, ignored = fold(log.registry, log.registry.applied, event)
+        then, ignored = fold(log.registry, log.registry.applied, event)
         if ignored is not None:
             raise Conflict(ignored)
+        if log.registry.live and not then.live and not force:
+            raise Conflict(nobody_left([member]))
         try:
             return await log.append(event)
         except Conflict:
             if not again:
                 raise
             again = False
+
+
+def nobody_left(members: Sequence[str]) -> str:
+    """Why these may not leave the OR just so."""
+    return (
+        f"without {', '.join(members)} nobody is left in the OR, and every answer would be False: put "
+        "another member in first, or give --force"
+    )
 
 
 def decide(
@@ -119,17 +142,21 @@ def decide(
     why: str,
     choose: Callable[[RegistryLog], str],
     more: Callable[[Registry, str], dict[str, Any]] = lambda registry, member: {},
+    *,
+    force: bool = False,
 ) -> tuple[str, Registry, Registry]:
     """Write one event about the member that `choose` finds in the registry, which is founded where it is not.
 
-    more: what the event says beside, from the registry before it; it may refuse. Returns the member and the
-    registry before and after. Raises what `choose` and `more` do, Conflict, ConfigError and Unavailable.
+    more: what the event says beside, from the registry before it; it may refuse. force: also where nobody
+    would be left in the OR. Returns the member and the registry before and after. Raises what `choose` and
+    `more` do, Conflict, ConfigError and Unavailable.
     """
 
     async def job(log: RegistryLog) -> tuple[str, Registry, Registry]:
         before = await log.found(opened[0], who)
         member = choose(log)
-        return member, before, await write(log, kind, member, who=who, why=why, **more(before, member))
+        told = more(before, member)
+        return member, before, await write(log, kind, member, who=who, why=why, force=force, **told)
 
     return with_log(opened, job)
 

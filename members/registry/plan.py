@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +53,32 @@ def plan(declared: Suite, registry: Registry) -> list[Change]:
         if name not in declared.members and entry.state != "retired":
             found += _left(name, entry, _successor(name, declared, registry))
     return sorted(found, key=lambda change: change.what in NOTES)
+
+
+def not_there(spec: MemberSpec) -> str:
+    """What is wrong with a new member that replaces one that nobody knows."""
+    return f"{spec.id} replaces {spec.replaces}, which is not registered: check its id"
+
+
+def added(changes: Sequence[Change]) -> list[MemberSpec]:
+    """What would be registered."""
+    return [spec for change in changes for kind, spec in change.steps if kind == "added" and spec is not None]
+
+
+def dangling(changes: Sequence[Change], declared: Suite, registry: Registry) -> dict[str, str]:
+    """Member → what is wrong with it, for those to be added that replace one that nobody knows."""
+    known = {None, *registry.entries, *declared.members}
+    return {spec.id: not_there(spec) for spec in added(changes) if spec.replaces not in known}
+
+
+def leaving(changes: Sequence[Change], registry: Registry) -> list[str]:
+    """The live members that would go, where nobody would be left in the OR; else none.
+
+    Whoever is approved by the same changes comes later, through the slot.
+    """
+    out = [change.member for change in changes if change.what in ("retire", "back_to_shadow")]
+    gone = [name for name in registry.live if name in out]
+    return gone if len(gone) == len(registry.live) else []
 
 
 def _absent(spec: MemberSpec, again: str = "") -> Iterator[Change]:

@@ -91,7 +91,12 @@ class Desk:
         arguments = (*arguments, "--suite", str(self.file))
         out, err = StringIO(), StringIO()
         with redirect_stdout(out), redirect_stderr(err):
-            code = guarded(lambda: app(arguments, result_action="return_value", exit_on_error=False), fail)
+            try:
+                code = guarded(
+                    lambda: app(arguments, result_action="return_value", exit_on_error=False), fail
+                )
+            except SystemExit as ended:  # cyclopts, on Ctrl-C
+                code = int(ended.code or 0)
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def ask(self, *arguments: str) -> Any:
@@ -206,7 +211,7 @@ def test_from_a_candidate_to_live_and_back(desk):
 
 def test_apply_shows_what_it_does_and_does_it_once(quick):
     """The diff comes first; nobody to ask is told; afterwards there is nothing left to do."""
-    assert quick.ask("members", "plan") == {"revision": 0, "changes": []}
+    assert quick.ask("members", "plan") == {"revision": 0, "leaves_nobody": False, "changes": []}
     assert quick.ask("members", "retire", "flat", *WHY)["state"] == "retired"
     quick.edit('owner = "ana"', 'owner = "eva"')
     quick.file.write_text(quick.file.read_text() + NEW)
@@ -226,7 +231,7 @@ def test_apply_shows_what_it_does_and_does_it_once(quick):
     quick.edit('loader="slopes:Steep"', 'loader="slopes:Score"')
     assert quick("members", "plan").returncode == 1
     told = quick("members", "apply", "--yes", "--json", *WHY)
-    one_sentence(told, 2, "nothing was changed: new@1 is registered with another loader: give it")
+    one_sentence(told, 1, "nothing was changed: new@1 is registered with another loader: give it")
 
 
 def test_a_file_that_promotes_needs_an_approver(quick):
@@ -306,23 +311,27 @@ def test_history_has_what_was_ignored_only_when_asked(quick):
         "who": "ben",
         "why": "old",
     }
+    never = {**stale, "id": "y", "at": 99999999999999999}
 
     async def send() -> None:
         from streams.connect import make_producer
 
         producer = make_producer(load_settings(bootstrap_servers=quick.servers).kafka)
         await producer.start()
-        for value in (json.dumps(stale).encode(), b"{"):
+        for value in (json.dumps(stale).encode(), b"{", json.dumps(never).encode()):
             await producer.send_and_wait(topic, value, partition=0)
         await producer.stop()
 
     asyncio.run(send())
     assert [line["kind"] for line in quick.history()] == ["founded"]
-    founded, ignored, bad = quick.history("--all")
+    founded, ignored, bad, last = quick.history("--all")
     assert (founded["ignored"], founded["revision"]) == (None, 1)
     assert ignored["ignored"] == "it expected revision 0 of the suite, which is at 1"
     assert bad["ignored"].startswith("not an event of the registry: bad_event")
-    assert "IGNORED, it expected revision 0" in quick("history", "--all").stdout
+    assert last["ignored"]
+    shown = quick("history", "--all")
+    assert shown.returncode == 0, shown.stderr
+    assert "IGNORED, it expected revision 0" in shown.stdout
 
 
 def test_no_broker(tmp_path):
@@ -349,7 +358,7 @@ def test_apply_asks_on_a_terminal(quick, monkeypatch):
 @pytest.mark.parametrize(
     ("other", "outcome"),
     [
-        (("retired", "flat@1"), "flat@1 was not changed, .* 0 of 2 changes were made"),
+        (("retired", "flat@1"), "nothing was changed: the registry is not what it was when this was shown"),
         (("recommended", "flat@1"), None),
         (("back_to_shadow", "steep@1"), None),
     ],
@@ -378,3 +387,79 @@ def test_somebody_else_changes_the_suite_while_it_is_applied(quick, monkeypatch,
         assert done.returncode == 1
         assert re.search(outcome, done.stderr)
         assert "new@1" not in quick.states()
+
+
+@pytest.mark.parametrize(("pressed", "code"), [(EOFError, 1), (KeyboardInterrupt, 130)])
+def test_nothing_is_open_while_it_asks(quick, monkeypatch, pressed, code):
+    """Ctrl-D is a no and Ctrl-C ends it, at once: no loop runs that would have to be taken down first."""
+    quick.ask("members", "apply", "--yes", *WHY)
+    quick.edit('owner = "ana"', 'owner = "eva"')
+
+    def answer(prompt: str) -> str:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        raise pressed
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    done = quick("members", "apply", *WHY)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("nothing was changed" in done.stdout) == (code == 1)
+    assert [line["kind"] for line in quick.history()] == ["founded"]
+
+
+def test_rollback_without_a_name_takes_out_one_however_often_it_is_given(quick):
+    """The second time it says what was rolled back, and how to name another one; that goes then."""
+    for name in ("good@1", "bad@1"):
+        options = ["--loader", "slopes:Steep", "--owner", "ana", "--no-check"]
+        quick.ask("members", "add", name, *options, *WHY)
+        quick.evaluator(("recommended", name), ("approved", name), *((kind, name) for kind in UP))
+    assert quick.ask("rollback", *WHY, "--as", "ben")["moved"] == {"bad@1": {"from": "live", "to": "shadow"}}
+    told = quick("rollback", *WHY)
+    one_sentence(told, 1, "nothing was rolled back: bad@1, which was deployed last, is shadow since 20")
+    assert "by ben); to take out another one, name it: chorus rollback good@1" in told.stderr
+    assert quick.states()["good@1"] == "live"
+    assert quick.ask("rollback", "good", *WHY)["moved"] == {"good@1": {"from": "live", "to": "shadow"}}
+
+
+def test_nobody_is_left_only_where_that_is_meant(quick):
+    """Whoever takes out the last one in the OR has to say so; so does a file that does."""
+    quick.ask("members", "apply", "--yes", *WHY)
+    quick.edit('stage = "live"\n', "")
+    assert quick("members", "plan").returncode == 1
+    told = quick("members", "apply", "--yes", "--json", *WHY)
+    one_sentence(told, 1, "nothing was changed: without steep@1 nobody is left in the OR")
+    assert quick.states()["steep@1"] == "live"
+    assert quick.ask("members", "apply", "--yes", "--force", *WHY)["leaves_nobody"] is True
+    assert quick.states()["steep@1"] == "shadow"
+    options = ["--loader", "slopes:Steep", "--owner", "ana", "--no-check"]
+    quick.ask("members", "add", "new@1", *options, *WHY)
+    quick.evaluator(("recommended", "new@1"), ("approved", "new@1"), *((kind, "new@1") for kind in UP))
+    one_sentence(quick("rollback", *WHY), 1, "without new@1 nobody is left in the OR")
+    assert quick.ask("rollback", "--force", *WHY)["revision"] == 4
+    assert quick.ask("members", "retire", "new", *WHY)["state"] == "retired"  # nobody was left before it
+
+
+def test_apply_refuses_what_add_refuses(quick):
+    """One that cannot load, and one that replaces nobody: shown by the plan, and nothing of it is applied."""
+    quick.ask("members", "apply", "--yes", *WHY)
+    file = quick.file.read_text()
+    quick.file.write_text(file + NEW.replace("Steep", "Scalar"))
+    assert quick("members", "plan", "--no-check").returncode == 0
+    shown = quick("members", "plan")
+    assert shown.returncode == 1
+    assert "! new@1 does not pass the check, answer: on ordinary requests" in shown.stdout
+    one_sentence(
+        quick("members", "apply", "--yes", "--json", *WHY), 1, "nothing was changed: new@1 does not pass the"
+    )
+    assert "new@1" not in quick.states()
+    assert quick.ask("members", "apply", "--yes", "--no-check", *WHY)["applied"] == 1
+    assert quick.states()["new@1"] == "shadow"
+    quick.file.write_text(quick.file.read_text() + NEW.replace("new", "next") + 'replaces = "nobody@9"\n')
+    sentence = "next@1 replaces nobody@9, which is not registered: check its id"
+    done = quick("members", "plan", "--json")
+    assert done.returncode == 1
+    assert {each["member"]: each["problem"] for each in json.loads(done.stdout)["changes"]} == {
+        "next@1": sentence
+    }
+    one_sentence(quick("members", "apply", "--yes", "--json", *WHY), 1, f"nothing was changed: {sentence}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from members.registry.events import Event
 from members.registry.lifecycle import Registry, draft, fold
-from members.registry.plan import NOTES, plan
+from members.registry.plan import NOTES, added, dangling, leaving, plan
 from streams.suite import MemberSpec, Suite
 
 
@@ -159,6 +159,21 @@ def test_another_classifier_under_an_old_id_is_a_conflict():
     assert (change.what, change.steps) == ("conflict", ())
     assert change.fields == {"params": ({"x": 1}, {"x": 2})}
     assert "give it another version" in change.detail
+
+
+def test_what_speaks_against_a_plan():
+    """A new member that replaces one that nobody knows, and live ones without whom nobody is left."""
+    desk = Desk(spec("a@1", "live"), spec("b@1", "live"))
+    declared = suite(spec("a@1"), spec("c@1"), spec("d@1", replaces="c@1"), spec("e@1", replaces="z@9"))
+    changes = plan(declared, desk.registry)
+    assert [each.id for each in added(changes)] == ["c@1", "d@1", "e@1"]
+    assert dangling(changes, declared, desk.registry) == {
+        "e@1": "e@1 replaces z@9, which is not registered: check its id"
+    }
+    assert leaving(changes, desk.registry) == ["a@1", "b@1"]
+    more = suite(spec("a@1"), spec("c@1", "live"), spec("b@1", "live"))
+    assert leaving(plan(more, desk.registry), desk.registry) == []
+    assert leaving([], Desk(spec("a@1")).registry) == []
 
 
 NAMES = ["a@1", "a@2", "b@1", "c@1"]
