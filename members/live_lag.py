@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 log = logging.getLogger("chorus")
+
+_NOBODY = frozenset(("Empty", "Dead"))
+#: Seconds without progress after which hosts that are behind are taken not to run. The embedded broker keeps
+#: members of a group that are gone; a broker may not let everybody look at a group.
+_STILL = 120.0
 
 
 class Throttle:
@@ -33,15 +39,24 @@ class Throttle:
 class LiveLag:
     """Looks at what the consumer group `group` has committed, against the ends of its partitions.
 
-    The end that the broker tells may be low by the last batch: `most` should lie well above one.
+    The end that the broker tells may be low by the last batch: `most` should lie well above one. What hosts
+    that do not run any more have committed says nothing. clock: seconds.
     """
 
     def __init__(
-        self, consumer: Any, admin: Any, group: str, tps: Sequence[TopicPartition], most: int
+        self,
+        consumer: Any,
+        admin: Any,
+        group: str,
+        tps: Sequence[TopicPartition],
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer, self._admin, self._group, self._tps = consumer, admin, group, list(tps)
-        self._throttle = Throttle(most)
-        #: records; None where nobody has committed anything
+        self._throttle, self._clock = Throttle(most), clock
+        self._at: dict[TopicPartition, int] = {}
+        self._moved = clock()
+        #: records; None where nobody runs live
         self.lag: int | None = None
 
     @property
@@ -57,9 +72,27 @@ class LiveLag:
         except (KafkaError, OSError) as error:
             log.debug("live lag is not known now: %r", error)
             return
-        behind = [max(0, ends[tp] - at.offset) for tp, at in offsets.items() if at.offset >= 0]
-        self.lag = sum(behind) if behind else None
+        nobody = await self._nobody()
+        at = {tp: place.offset for tp, place in offsets.items() if place.offset >= 0}
+        if at != self._at:
+            self._at, self._moved = at, self._clock()
+        lag = sum(max(0, ends[tp] - offset) for tp, offset in at.items())
+        still = lag > 0 and self._clock() - self._moved > _STILL
+        self.lag = None if not at or nobody or still else lag
         was = self._throttle.on
         if self._throttle.update(self.lag) != was:
             what = "going on" if was else "pausing until they have caught up"
-            log.info("the live hosts are %s requests behind: %s", self.lag, what)
+            told = (
+                "no live host runs" if self.lag is None else f"the live hosts are {self.lag} requests behind"
+            )
+            log.info("%s: %s", told, what)
+
+    async def _nobody(self) -> bool:
+        """Whether the broker says that the group has no members; False where it does not say."""
+        try:
+            answers = await self._admin.describe_consumer_groups([self._group])
+        except (KafkaError, OSError) as error:
+            log.debug("who runs live is not told: %r", error)
+            return False
+        groups = [group for answer in answers for group in answer.groups]
+        return any(code == 0 and state in _NOBODY for code, _, state, *_ in groups)

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from streams.errors import ConfigError
-from streams.times import parse_duration
+from streams.times import format_duration, parse_duration
 
 
 def _duration(value: object) -> object:
@@ -55,6 +55,21 @@ def _link(value: str) -> str:
     return value
 
 
+def _between(least: int, most: int | None = None) -> AfterValidator:
+    """Bounds of a duration (ms), told with their units."""
+
+    def check(value: int) -> int:
+        limit = "at least " + format_duration(least) if value < least else ""
+        if most is not None and value > most:
+            limit = "at most " + format_duration(most)
+        if limit:
+            given = format_duration(value) if value > 0 else value
+            raise ValueError(f"it is {given}, and has to be {limit}: write it with its unit, like 5s or 10m")
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[int, BeforeValidator(_duration)]
 
 
@@ -74,11 +89,11 @@ class Kafka(_Part):
     session_timeout: Duration = 10_000
     fetch_max_wait: Duration = 50
     #: how long a hole between two offsets is read again before it is believed; for the embedded broker only
-    patience: Annotated[Duration, Field(ge=0)] = 0
+    patience: Annotated[Duration, _between(0)] = 0
     #: whether votes, decisions and offset of a batch go out in one transaction; auto: where the broker can
     transactions: Literal["auto", "on", "off"] = "auto"
     #: after which the broker ends the transaction of a live host that died; readers wait for it until then
-    transaction_timeout: Annotated[Duration, Field(ge=1000)] = 10_000
+    transaction_timeout: Annotated[Duration, _between(1000)] = 10_000
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
 
@@ -145,7 +160,7 @@ class Backfill(_Part):
 
     #: records that the live hosts may be behind before it pauses; it goes on when that has halved
     max_lag: Annotated[int, Field(ge=1)] = 20_000
-    check_every: Annotated[Duration, Field(ge=10)] = 1_000
+    check_every: Annotated[Duration, _between(10)] = 1_000
 
 
 class Webhook(_Part):
@@ -171,10 +186,10 @@ class Alerts(_Part):
     webhooks: Annotated[list[Webhook], AfterValidator(_different)] = []
     #: where people look at it; {suite}, {subject} and {type} are filled in
     link: Annotated[str, AfterValidator(_link)] = ""
-    timeout: Annotated[Duration, Field(ge=100, le=60_000)] = 10_000
+    timeout: Annotated[Duration, _between(100, 60_000)] = 10_000
     #: the first wait after a failure, and the longest; each is twice the one before
-    retry_first: Annotated[Duration, Field(ge=10)] = 1_000
-    retry_longest: Annotated[Duration, Field(ge=10)] = 300_000
+    retry_first: Annotated[Duration, _between(10)] = 1_000
+    retry_longest: Annotated[Duration, _between(10)] = 300_000
 
 
 class Web(_Part):

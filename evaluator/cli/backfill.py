@@ -109,6 +109,16 @@ def parse_since(text: str) -> tuple[int | None, int]:
         ) from None
 
 
+def check_since(since: int, watermark: int | None, now: int) -> None:
+    """Raises ConfigError for an instant (ms) after which nothing can have been asked yet."""
+    end, what = (now, "now") if watermark is None else (watermark, "the suite's watermark")
+    if since > end:
+        raise ConfigError(
+            f"--since {format_time(since)} lies after {what}, {format_time(end - end % 1000)}: there is "
+            "nothing to replay; give an earlier instant, or a duration before the watermark like 7d"
+        )
+
+
 def run_backfill(
     suite: Suite,
     settings: Settings,
@@ -157,7 +167,10 @@ async def _run(
         await ping_redis(client, settings.redis)
         coverage = Coverage(client, suite.name, member)
         since, back = when
-        if since is None and (mark := await suite_watermark(client, suite)) is not None:
+        mark = await suite_watermark(client, suite)
+        if since is not None:
+            check_since(since, mark, time.time_ns() // 1_000_000)
+        elif mark is not None:
             since = max(0, mark - back)
         backfill = Backfill(
             suite, settings, member,

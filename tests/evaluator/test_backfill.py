@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evaluator.cli.backfill import check_backfill, parse_since
+from evaluator.cli.backfill import check_backfill, check_since, parse_since
 from streams.embedded import EmbeddedRedis
 from streams.errors import ConfigError
 from streams.suite import parse_suite
@@ -82,6 +82,10 @@ def test_a_candidate_added_today_has_its_verdict_today(run) -> None:
         same_as_early(week, document, "taught")
         taught = week.member(document, "taught")["verdict"]
         assert taught["blocks"] == there["blocks"] - 17  # those that begin at or before what it knows
+
+        code, said, errors = await week.backfill("late", "--since", "2090-01-01")
+        assert (code, said) == (2, []), errors
+        assert "lies after the suite's watermark" in errors
 
         code, said, errors = await week.backfill("late", "--since", "10d")
         assert code == 0, errors
@@ -158,3 +162,17 @@ def test_when_to_begin() -> None:
     assert parse_since("1970-01-03T00:00:00Z") == (2 * DAY, 0)
     with pytest.raises(ConfigError, match="write it like 7d, or 2025"):
         parse_since("soon")
+
+
+def test_an_instant_after_all_that_was_asked_is_refused() -> None:
+    """After the watermark, or where none is known after now: there is nothing to replay, and it says so."""
+    check_since(2 * DAY, 2 * DAY, 0)
+    check_since(2 * DAY, None, 2 * DAY)
+    with pytest.raises(
+        ConfigError, match="--since 1970-01-04T00:00:00Z lies after the suite's watermark, 1970-01-03T"
+    ):
+        check_since(3 * DAY, 2 * DAY, 9 * DAY)
+    with pytest.raises(
+        ConfigError, match=r"lies after now, 1970-01-03T00:00:00Z: .* earlier instant, or a duration"
+    ):
+        check_since(3 * DAY, None, 2 * DAY + 7)

@@ -147,3 +147,23 @@ def test_links_that_cannot_be_used(monkeypatch, link):
     monkeypatch.setenv("CHORUS_ALERTS__LINK", link)
     with pytest.raises(ConfigError, match="CHORUS_ALERTS__LINK: "):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        (
+            "CHORUS_ALERTS__RETRY_LONGEST",
+            "5",
+            "it is 5ms, and has to be at least 10ms: write it with its unit, like 5s",
+        ),
+        ("CHORUS_ALERTS__TIMEOUT", "5m", "it is 5m, and has to be at most 1m: write it with its unit"),
+        ("CHORUS_KAFKA__TRANSACTION_TIMEOUT", "10", "it is 10ms, and has to be at least 1s"),
+        ("CHORUS_BACKFILL__CHECK_EVERY", "9ms", "it is 9ms, and has to be at least 10ms"),
+    ],
+)
+def test_bounds_of_durations_are_told_with_their_units(monkeypatch, name, value, sentence):
+    """A bare number is milliseconds, and that is what it is taken for."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"^{name}: {sentence}"):
+        load_settings()
