@@ -80,7 +80,7 @@ def topic_specs(suite: Suite, kafka: Kafka) -> list[TopicSpec]:
         TopicSpec(names.labels, kafka.partitions, {**common, "retention.ms": log}),
         TopicSpec(names.votes, kafka.partitions, {**common, "retention.ms": log}),
         TopicSpec(names.decisions, kafka.partitions, {**common, "retention.ms": month}),
-        TopicSpec(names.members, 1, {**common, "retention.ms": "-1"}),
+        TopicSpec(names.members, 1, {**common, "retention.ms": "-1", "retention.bytes": "-1"}),
         TopicSpec(names.alerts, 1, {**common, "retention.ms": month}),
         TopicSpec(names.reviews, 1, {**common, "retention.ms": month}),
         TopicSpec(names.dead_letters, 1, {**common, "retention.ms": month}),

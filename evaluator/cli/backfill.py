@@ -49,15 +49,18 @@ def backfill(
     *,
     suite: SuiteFile,
     since: Annotated[
-        str, Parameter(help="From when on: before the suite's watermark (7d), or an instant (ISO 8601).")
+        str,
+        Parameter(help="How far back from the suite's watermark (7d), or an instant (2025-01-31T00:00:00Z)."),
     ],
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
     web_port: Annotated[
         int | None,
-        Parameter(help="Serve /metrics there.", validator=Number(gte=1, lte=65535)),
+        Parameter(help="Serve /metrics on this port.", validator=Number(gte=1, lte=65535)),
     ] = None,
-    wait: Annotated[bool, Parameter(help="Whether to wait for the verdict.")] = True,
+    wait: Annotated[
+        bool, Parameter(help="Wait until the evaluators have folded the votes, and print the verdict.")
+    ] = True,
     json: Json = False,
 ) -> int:
     """Let a shadow candidate score retained requests, as if it had been there; it can be resumed."""

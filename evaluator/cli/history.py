@@ -17,15 +17,17 @@ from members.registry.log import Recorded, RegistryLog
 
 
 def history(
-    member: Annotated[str | None, Parameter(help="name@version, or the name; all by default.")] = None,
+    member: Annotated[
+        str | None, Parameter(help="name@version, or the name where it has one version; all by default.")
+    ] = None,
     /,
     *,
     suite: SuiteFile,
     all: Annotated[
-        bool, Parameter(negative="", help="With what was ignored, and why, and what hosts reported.")
+        bool, Parameter(negative="", help="Also what was ignored, and why, and what hosts reported.")
     ] = False,
     limit: Annotated[
-        int | None, Parameter(help="How many at most, the latest ones.", validator=Number(gte=1))
+        int | None, Parameter(help="Only the latest ones, so many.", validator=Number(gte=1))
     ] = None,
     bootstrap_servers: Servers = None,
     json: Json = False,

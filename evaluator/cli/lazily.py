@@ -7,10 +7,13 @@ from cyclopts import App, Group
 MEMBERS = Group("Members", sort_key=4)
 _COMMANDS = {
     "members": ("members:app", "Who is registered, and in which state; add, change, retire."),
-    "approve": ("promotion:approve", "Approve a recommended candidate: it joins the queue for the slot."),
-    "promote": ("promotion:promote", "Promote a candidate without waiting for evidence: an override."),
-    "decline": ("promotion:decline", "Decline a candidate on its way into the OR: it stays in shadow."),
-    "rollback": ("promotion:rollback", "Take a deployed member out of the OR at once."),
+    "approve": (
+        "promotion:approve",
+        "Approve a recommended candidate: it queues, and goes live in its turn.",
+    ),
+    "promote": ("promotion:promote", "Approve a candidate that is not recommended: without evidence."),
+    "decline": ("promotion:decline", "Stop a candidate on its way to live: it stays in shadow."),
+    "rollback": ("promotion:rollback", "Take a deployed member out at once; whom it replaced comes back."),
     "history": ("history:history", "Show every change of the suite: who, when, what and why."),
 }
 

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 app = App(
     name="chorus",
-    help="Run a suite of binary classifiers as one, and see what each of them alone contributes.",
+    help="Run a suite of binary classifiers as one, whose answer is the OR of the live members, and see what "
+    "each of them alone contributes. `chorus demo` shows it; `chorus up` runs your own.",
     version=lambda: metadata.version("chorus"),
 )
-topics_app = App(name="topics", help="The suite's topics on the broker.")
-app.command(topics_app)
 add_commands(app)
 
 WebPort = Annotated[
@@ -46,6 +45,9 @@ Name = Annotated[str, Parameter(name="--name", help="What this process calls its
 PROCESSES = Group("Processes", sort_key=1)
 LOOKING = Group("Looking", sort_key=2)
 KEEPING = Group("Keeping", sort_key=3)
+
+topics_app = App(name="topics", help="The suite's topics on the broker.", group=KEEPING)
+app.command(topics_app)
 
 
 def _host(
@@ -162,15 +164,20 @@ def evaluate(
 def up(
     *,
     suite: SuiteFile,
-    bootstrap_servers: Servers = None,
-    redis_url: RedisUrl = None,
+    bootstrap_servers: Annotated[
+        str | None,
+        Parameter(help="A Kafka that is there; else CHORUS_BOOTSTRAP_SERVERS, else it brings one."),
+    ] = None,
+    redis_url: Annotated[
+        str | None, Parameter(help="A Redis that is there; else CHORUS_REDIS_URL, else it brings one.")
+    ] = None,
     evaluators: Annotated[int, Parameter(help="How many evaluators.", validator=Number(gte=1))] = 1,
     shadow_hosts: Annotated[
         int | None, Parameter(help="How many shadow hosts; at most 2 by default.", validator=Number(gte=0))
     ] = None,
     json: Json = False,
 ) -> int:
-    """Run everything in one foreground command; what is not named is embedded. Ctrl-C stops it."""
+    """Run everything in one foreground command, with a Kafka and a Redis of its own unless they are named."""
     from evaluator.up import Up, run_up
     from streams.app import set_up_logging
     from streams.settings import load_settings
@@ -206,7 +213,9 @@ def status(
     *,
     suite: SuiteFile,
     redis_url: RedisUrl = None,
-    window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
+    window: Annotated[
+        str | None, Parameter(help="Which window of the suite file to show (24h); the longest by default.")
+    ] = None,
     view: View = "latest",
     json: Json = False,
 ) -> int:
@@ -231,18 +240,18 @@ def what_if(
     suite: SuiteFile,
     redis_url: RedisUrl = None,
     add: Annotated[
-        list[str] | None, Parameter(negative="", help="A member to add; may be given again.")
+        list[str] | None, Parameter(negative="", help="A member to add to the live ones; may be given again.")
     ] = None,
     drop: Annotated[
         list[str] | None, Parameter(negative="", help="A live member to drop; may be given again.")
     ] = None,
     window: Annotated[
-        str | None, Parameter(help="Which window; the last one of the suite file by default.")
+        str | None, Parameter(help="Which window of the suite file (24h); its last one by default.")
     ] = None,
     view: View = "latest",
     json: Json = False,
 ) -> int:
-    """What another suite would have done, from what is stored: exact, for any members, at once."""
+    """Show what another suite would have done: exact, from what is stored, for any members."""
     from evaluator.cli.whatif import read_what_if, show
 
     declared, settings = open_suite(suite, None, redis_url)
@@ -286,7 +295,9 @@ def watch(
     *,
     suite: SuiteFile,
     redis_url: RedisUrl = None,
-    window: Annotated[str | None, Parameter(help="Which window to show; the longest by default.")] = None,
+    window: Annotated[
+        str | None, Parameter(help="Which window of the suite file to show (24h); the longest by default.")
+    ] = None,
     view: View = "latest",
 ) -> int:
     """Show the suite live, until Ctrl-C."""

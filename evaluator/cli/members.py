@@ -39,7 +39,7 @@ from streams.times import format_time
 app = App(name="members", help="Who is registered, and in which state; add, change, retire.")
 
 Check = Annotated[
-    bool, Parameter(name="--check", help="Whether to load and try what is new here, before it is registered.")
+    bool, Parameter(name="--check", help="Load and try what is new on this machine before it is registered.")
 ]
 Text = str | None
 
@@ -57,7 +57,7 @@ def apply(
     *,
     suite: SuiteFile,
     reason: Reason,
-    yes: Annotated[bool, Parameter(negative="", help="Do not ask.")] = False,
+    yes: Annotated[bool, Parameter(negative="", help="Make the changes without asking.")] = False,
     check: Check = True,
     force: Force = False,
     who: As = None,
@@ -72,29 +72,34 @@ def apply(
 
 @app.command
 def add(
-    member: Annotated[str, Parameter(help="name@version")],
+    member: Annotated[str, Parameter(help="name@version: a new one, or one of the suite file.")],
     /,
     *,
     suite: SuiteFile,
     reason: Reason,
     loader: Annotated[
-        Text, Parameter(help="package.module:Class; by default what the suite file says.")
+        Text, Parameter(help="Its class, package.module:Class; by default what the suite file says.")
     ] = None,
-    owner: Annotated[Text, Parameter(help="Who answers for it.")] = None,
+    owner: Annotated[Text, Parameter(help="Who is responsible for it.")] = None,
     param: Annotated[
-        list[str] | None, Parameter(negative="", help="name=value, as in TOML; may be given again.")
+        list[str] | None,
+        Parameter(negative="", help="An argument of its class, name=value; may be given again."),
     ] = None,
-    replaces: Annotated[Text, Parameter(help="The member that it is a better version of.")] = None,
-    trained_through: Annotated[Text, Parameter(help="End of its training data, ISO 8601.")] = None,
+    replaces: Annotated[
+        Text, Parameter(help="name@version of the member that goes out when this one goes live.")
+    ] = None,
+    trained_through: Annotated[
+        Text, Parameter(help="Up to when its training data reach, ISO 8601; a backfill needs it.")
+    ] = None,
     threshold: Annotated[
         float | None, Parameter(help="It votes True where its score is at least this.")
     ] = None,
-    isolate: Annotated[bool, Parameter(negative="", help="In a process of its own.")] = False,
+    isolate: Annotated[bool, Parameter(negative="", help="Give it a process of its own.")] = False,
     budget_ms: Annotated[
         float | None, Parameter(help="Wall time that one vote may take, in ms; 50 by default.")
     ] = None,
-    team: Annotated[Text, Parameter(help="Whose it is.")] = None,
-    contact: Annotated[Text, Parameter(help="Where to ask.")] = None,
+    team: Annotated[Text, Parameter(help="Which team it belongs to.")] = None,
+    contact: Annotated[Text, Parameter(help="Where to ask about it.")] = None,
     description: Annotated[Text, Parameter(help="One sentence: when it says True.")] = None,
     data_version: Annotated[Text, Parameter(help="What it was trained on.")] = None,
     tag: Annotated[
@@ -143,7 +148,7 @@ def sharpen(
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
-    """Add a member once more with another threshold, as a candidate that is to replace it."""
+    """Add a member once more with another threshold, as a shadow candidate that is to replace it."""
     opened, name = open_suite(suite, bootstrap_servers), writer(who)
 
     async def job(log: RegistryLog) -> MemberSpec:
@@ -161,11 +166,11 @@ def list_(
     *,
     suite: SuiteFile,
     state: Annotated[State | None, Parameter(help="Only those in this state.")] = None,
-    all: Annotated[bool, Parameter(negative="", help="With those that are retired.")] = False,
+    all: Annotated[bool, Parameter(negative="", help="Also those that are retired.")] = False,
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
-    """List the members with their states."""
+    """List the members: in which state, since when, by whom and why."""
     opened = open_suite(suite, bootstrap_servers)
 
     async def job(log: RegistryLog) -> Registry:
@@ -250,7 +255,7 @@ def back_to_shadow(
     bootstrap_servers: Servers = None,
     json: Json = False,
 ) -> int:
-    """Take a live member out of the OR, or bring a retired one back: it scores, and does not act."""
+    """Take a live member out of the OR, or bring a retired one back: it scores, and nothing acts on it."""
     return _change("back_to_shadow", member, suite, reason, who, bootstrap_servers, json, force)
 
 

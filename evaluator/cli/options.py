@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 SuiteFile = Annotated[Path, Parameter(name="--suite", help="The suite file (TOML).")]
 Servers = Annotated[
     str | None,
-    Parameter(name="--bootstrap-servers", help="Kafka, host:port[,host:port]. CHORUS_BOOTSTRAP_SERVERS"),
+    Parameter(
+        name="--bootstrap-servers",
+        help="Where Kafka is, host:port[,host:port]; else CHORUS_BOOTSTRAP_SERVERS, else localhost:9092.",
+    ),
 ]
-RedisUrl = Annotated[str | None, Parameter(name="--redis-url", help="Redis. CHORUS_REDIS_URL")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="JSON on standard output.")]
+RedisUrl = Annotated[
+    str | None,
+    Parameter(
+        name="--redis-url",
+        help="Where Redis is, redis://host:port/0; else CHORUS_REDIS_URL, else localhost:6379.",
+    ),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a text for people.")]
 
 
 def open_suite(

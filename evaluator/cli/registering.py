@@ -22,12 +22,14 @@ from streams.errors import ChorusError, ConfigError
 from streams.settings import Settings
 from streams.suite import Suite
 
-Reason = Annotated[str, Parameter(name="--reason", help="Why; it is kept for ever.")]
-As = Annotated[str | None, Parameter(name="--as", help="Who does it; user@host by default.")]
-Member = Annotated[str, Parameter(help="name@version, or the name where that is clear.")]
+Reason = Annotated[str, Parameter(name="--reason", help="Why, in your own words; it is kept for ever.")]
+As = Annotated[str | None, Parameter(name="--as", help="In whose name; by default your user and this host.")]
+Member = Annotated[str, Parameter(help="name@version, or the name where it has one version.")]
 Force = Annotated[
     bool,
-    Parameter(name="--force", negative="", help="Even if nobody is left in the OR: every answer is False."),
+    Parameter(
+        name="--force", negative="", help="Even where nobody is left in the OR: every answer is False then."
+    ),
 ]
 
 _T = TypeVar("_T")
