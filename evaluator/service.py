@@ -322,6 +322,7 @@ class EvaluatorService(Service):
 
     @Service.task
     async def _look(self) -> None:
+        said = ""
         while not self.should_stop:
             try:
                 if await self.history.refresh():
@@ -334,8 +335,11 @@ class EvaluatorService(Service):
                         await self._announcer.announce(status)
                     if self._group and self._caught_up:
                         await self.reviewer.ask(status)
-            except (Unavailable, KafkaError):
-                pass  # the other task says so
+                said = ""
+            except (Unavailable, KafkaError) as error:
+                why = explain(error, "Write", self.settings.kafka)  # the other task says all the rest
+                if why is not None and why != said:
+                    log.warning("%s; trying again", said := why)
             await self._rest()
 
     async def _rest(self) -> None:

@@ -48,8 +48,8 @@ def explain(error: BaseException, needs: str = "", kafka: Kafka | None = None) -
         )
     if missing := _permission(error, needs):
         return (
-            f"{user or 'this client'} lacks the permission {missing}: have {place} give it (an ACL), or let "
-            "somebody do this who has it"
+            f"{user or 'this client'} lacks the permission {missing}: add an ACL on {place} that allows it, "
+            "or leave this to somebody who has it"
         )
     if isinstance(error, _REPLICAS):
         return (
