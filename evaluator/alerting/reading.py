@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from evaluator.alerting.alert import Alert, decode_alert
 from streams.connect import check_topics, make_consumer, unavailable
-from streams.errors import BadRecord
+from streams.errors import BadRecord, Unavailable
 from streams.settings import Kafka
 from streams.topics import Topics
 

@@ -31,6 +31,7 @@ from evaluator.alerting.reading import read_range
 from streams.connect import check_topics, connecting, make_consumer, redis_client, until_available
 from streams.errors import BadRecord, Unavailable
 from streams.metrics import EvaluatorMetrics
+from streams.refusals import explain
 from streams.settings import Settings, Webhook
 from streams.topics import Topics
 
@@ -124,9 +125,9 @@ class Receiver(Service):
             except (OffsetOutOfRangeError, IllegalStateError):  # retention, or the partition has just gone
                 self._placed = False
             except (Unavailable, KafkaError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("receiver %s waits: %s; trying again until it does", self.webhook.name, said)
+                why = explain(error, "Read", self.settings.kafka) or str(error)
+                if why != said:
+                    log.warning("receiver %s waits: %s; trying again", self.webhook.name, said := why)
                 await self.sleep(1.0)
             except Exception:  # a mistake in what only tells people must not end the folding
                 log.exception("receiver %s is not told at the moment", self.webhook.name)
