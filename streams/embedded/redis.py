@@ -127,8 +127,8 @@ def _parse(raw: Any) -> dict[str, str]:
 
 
 def _cluster_port() -> int:
-    """A free port whose bus port, 10 000 above, is a valid and free one too."""
-    while (port := free_port()) > 55_535 or accepts(port + 10_000):
+    """A free port whose bus port, 10 000 above, is free too, and none that systems give to connections."""
+    while (port := free_port()) > 22_000 or accepts(port + 10_000):
         pass
     return port
 
