@@ -82,7 +82,7 @@ class EvaluatorService(Service):
         if registry is not None:
             self.registrar = Registrar(
                 suite, registry, self.redis, name,
-                send_alert=self._send_alert, send_letter=self._send_letter,
+                send_alert=self._send_alert, send_letter=self._send_letter, ends=self._ends,
             )  # fmt: skip
         self.partitions: dict[TopicPartition, LogPartition] = {}
         self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
@@ -298,6 +298,15 @@ class EvaluatorService(Service):
         if not self.registrar.known.issuperset(asked):
             await self.registrar.refresh()
         return self.registrar.known
+
+    async def _ends(self) -> dict[str, int]:
+        """Log partition of votes and labels → where it ends now, whoever reads it."""
+        assert self._consumer
+        names = {
+            TopicPartition(topic, number): f"{kind}:{number}"
+            for topic, kind in self.kinds.items() if kind != LETTERS for number in range(self._counts[topic])
+        }  # fmt: skip
+        return {names[tp]: end for tp, end in (await self._consumer.end_offsets(list(names))).items()}
 
     async def _send_alert(self, key: bytes, value: bytes) -> None:
         assert self._producer

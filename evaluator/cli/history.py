@@ -14,6 +14,7 @@ from evaluator.cli.options import Json, Servers, SuiteFile, open_suite
 from evaluator.cli.registering import resolve, with_log
 from members.registry.lifecycle import Registry, fold
 from members.registry.log import Recorded, RegistryLog
+from streams.errors import BadRecord
 
 
 def history(
@@ -63,7 +64,7 @@ def lines(
     for each in recorded:
         before, event = registry, each.event
         registry, ignored = fold(before, each.offset, event)
-        if not all and (ignored is not None or event.kind == "serving"):
+        if not all and (ignored is not None or event.kind in ("serving", "noticed")):
             continue
         moved = {
             name: entry.state
@@ -92,7 +93,7 @@ def lines(
         }
 
 
-def _bad(record: Any, error: Exception) -> dict[str, Any]:
+def _bad(record: Any, error: BadRecord) -> dict[str, Any]:
     keys = (
         "at",
         "who",
@@ -108,7 +109,8 @@ def _bad(record: Any, error: Exception) -> dict[str, Any]:
         "live",
     )
     nothing = dict.fromkeys(keys)
-    ignored = f"not an event of the registry: {error}"
+    newer = error.reason == "newer_event"
+    ignored = error.detail if newer else f"not an event of the registry: {error}"
     return {"offset": record.offset, **nothing, "moved": {}, "override": False, "ignored": ignored}
 
 

@@ -60,7 +60,7 @@ def with_log(opened: tuple[Suite, Settings], job: Callable[[RegistryLog], Awaita
 
     async def run() -> _T:
         declared, settings = opened
-        async with RegistryLog(settings.kafka, declared.name, keep=True) as log:
+        async with RegistryLog(settings.kafka, declared.name, keep=True, quiet=True) as log:
             return await job(log)
 
     return asyncio.run(run())

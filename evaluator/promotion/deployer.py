@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from evaluator.promotion.slot import hold, release
 from evaluator.promotion.steps import View, next_step
 from members.registry.lifecycle import Registry
 from members.registry.log import Conflict, RegistryLog
+from members.registry.marks import ahead
 from streams.connect import RedisClient
 from streams.suite import DAY, Suite
 
@@ -25,20 +26,42 @@ log = logging.getLogger("chorus.promotion")
 _AT_ONCE = 200
 
 
-class Deployer:
-    """Acts for one evaluator. `leads` says whether it had the slot when it last looked."""
+#: s that the evidence is behind what was decided before that may be a mistake.
+_BEHIND = 120.0
 
-    def __init__(self, declared: Suite, registry: RegistryLog, client: RedisClient, name: str) -> None:
+#: Log partition (``votes:0``, ``labels:3``, …) → the offset at which it ends now.
+Ends = Callable[[], Awaitable[Mapping[str, int]]]
+
+
+class Deployer:
+    """Acts for one evaluator. `leads` says whether it had the slot when it last looked.
+
+    ends: of the logs that the evidence is made of; raises KafkaError. clock: s, going forward only.
+    """
+
+    def __init__(
+        self,
+        declared: Suite,
+        registry: RegistryLog,
+        client: RedisClient,
+        name: str,
+        ends: Ends,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._declared, self._log, self._client = declared, registry, client
         self._holder = f"{name}-{uuid.uuid4().hex[:8]}"
         self.leads = self._over = False
         self._holding = asyncio.Lock()
         #: the deployment whose revision was first seen in votes, and the watermark then
         self._seen: tuple[str, int] = ("", 0)
-        self._noticed: dict[tuple[str, int], int] = {}
+        self._ends, self._clock = ends, clock
+        #: the deployment as it stands (id, the revision that it made), and the clock when that was first seen
+        self._met: tuple[tuple[str, int | None], float] = (("", None), 0.0)
+        #: where the logs ended when the evidence was found to be behind what was decided, and the clock then
+        self._missing: tuple[Mapping[str, int], float] | None = None
 
     async def act(self, status: Mapping[str, Any], history: History) -> None:
-        """Write what is due. Raises Unavailable.
+        """Write what is due. Raises Unavailable and KafkaError.
 
         status: judged from `history`; it counts only where that knew the same live members as there are.
         """
@@ -58,7 +81,7 @@ class Deployer:
                 gains=gains(status),
                 answering=answering,
                 breach=trouble,
-                noticed=self._notice(registry, watermark),
+                complete=await self._complete(registry, history, watermark, status["labels_through"]),
             )
         await self._write(view)
 
@@ -69,8 +92,8 @@ class Deployer:
 
     def _blind(self, registry: Registry, token: int) -> View:
         """What is known without any evidence."""
-        now = time.time_ns() // 1_000_000
-        return View(registry, self._declared.policy, None, None, now, token)
+        now, waited = time.time_ns() // 1_000_000, self._waited(registry)
+        return View(registry, self._declared.policy, None, None, now, token, waited)
 
     async def _write(self, view: View) -> None:
         registry = view.registry
@@ -88,7 +111,7 @@ class Deployer:
             log.log(level, "%s: %s (%s)", event.member, event.kind.replace("_", " "), event.why)
             if after.revision != registry.revision:
                 return  # the evidence is about another suite now
-            view = replace(view, registry=after)
+            view = replace(view, registry=after, waited=self._waited(after))
 
     async def stop(self) -> None:
         """Let another evaluator have it at once. Raises Unavailable."""
@@ -105,15 +128,32 @@ class Deployer:
             self.leads = token is not None and not self._over
         return token
 
-    def _notice(self, registry: Registry, watermark: int) -> dict[str, int]:
-        """Since when members are seen in shadow that a person, who does not know event time, sent there."""
-        back = [
-            (name, entry.since)
-            for name, entry in registry.entries.items()
-            if entry.state == "shadow" and entry.by_hand and entry.watermark is None
-        ]
-        self._noticed = {key: self._noticed.get(key, watermark) for key in back}
-        return {name: at for (name, _), at in self._noticed.items()}
+    def _waited(self, registry: Registry) -> int:
+        """ms since this evaluator first saw the deployment as it stands."""
+        deployment, now = registry.deployment, self._clock()
+        key = ("", None) if deployment is None else (deployment.id, deployment.revision)
+        if key != self._met[0]:
+            self._met = (key, now)
+        return int((now - self._met[1]) * 1000)
+
+    async def _complete(
+        self, registry: Registry, history: History, watermark: int, labels: int | None
+    ) -> bool:
+        """Whether the evidence is behind what was decided, and there is no more to come.
+
+        A member that has just gone in may be behind as well, for a moment: that is waited for.
+        """
+        if not ahead(registry, watermark, labels):
+            self._missing = None
+            return False
+        if self._missing is None:
+            log.info(
+                "the evidence is older than what was decided: nothing is decided until the logs are read"
+            )
+            self._missing = (await self._ends(), self._clock())
+        (ends, since), shards = self._missing, [shard.applied for shard in history.shards]
+        read = all(applied.get(name, 0) >= end for name, end in ends.items() for applied in shards)
+        return bool(shards) and read and self._clock() - since >= _BEHIND
 
     def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
         """Event time since which requests are answered with the baking member, and what is wrong with it."""
@@ -128,7 +168,7 @@ class Deployer:
             # Where nobody flags anything, votes say that the revision answers, but not since when.
             if self._seen[0] != deployment.id:
                 self._seen = (deployment.id, watermark)
-            since = min(since or watermark, self._seen[1])
+            since = max(start, min(since or watermark, self._seen[1]))  # it was in shadow before
         if since is None:
             return None, None
         found = baked(

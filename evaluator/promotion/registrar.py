@@ -12,7 +12,7 @@ from typing import Any
 from mode import Service
 
 from evaluator.history import History
-from evaluator.promotion.deployer import Deployer
+from evaluator.promotion.deployer import Deployer, Ends
 from evaluator.promotion.notices import Notices
 from evaluator.registry_view import write_view
 from members.registry.lifecycle import Registry
@@ -34,7 +34,8 @@ def registry_log(suite: Suite, settings: Any) -> RegistryLog:
 class Registrar(Service):
     """Follows the registry. `changed` is set whenever it has; `look` does what is due.
 
-    send_alert(key, value) and send_letter(record, error) write to Kafka, and raise KafkaError.
+    send_alert(key, value) and send_letter(record, error) write to Kafka, and ends() says where the logs of
+    votes and labels end; they raise KafkaError.
     """
 
     mundane_level = "debug"
@@ -48,11 +49,12 @@ class Registrar(Service):
         *,
         send_alert: Callable[[bytes, bytes], Awaitable[None]],
         send_letter: Callable[[Any, BadRecord], Awaitable[None]],
+        ends: Ends,
     ) -> None:
         super().__init__()
         self.changed = asyncio.Event()
         self._declared, self._log, self._client, self._name = declared, registry, client, name
-        self._deployer = Deployer(declared, registry, client, name)
+        self._deployer = Deployer(declared, registry, client, name, ends)
         self._notices = Notices(declared.name, registry, send_alert, send_letter)
         self._shown, self._shown_at = Registry(), 0.0
 

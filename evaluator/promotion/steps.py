@@ -7,17 +7,18 @@ Nothing here waits: while one member is being deployed all others are still judg
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from members.registry.events import Event
 from members.registry.lifecycle import WAITING, Registry, draft
+from members.registry.marks import ahead, untimed
 from streams.suite import Policy
 from streams.times import format_duration
 
 #: Who writes what no person has asked for.
 WHO = "chorus"
-#: ms of wall clock within which a live host has to have a new member ready.
+#: ms of the leader's own clock within which a live host has to have a new member ready, or to answer with it.
 READY_WITHIN = 120_000
 #: A gain that has fallen below this share of what it was is worth telling.
 _FALLEN = 0.8
@@ -29,12 +30,13 @@ _LABELS = 100
 class View:
     """What is known at one moment. Event times (watermark, labels_through) and `now`, the wall clock, in ms.
 
-    watermark: None while nothing is known; then only what hosts report is acted on.
+    waited: ms that this leader has seen the deployment as it stands, by a clock that only goes forward.
+    watermark: None while nothing is known; then only what hosts report is acted on. complete: the evidence
+    holds all that stood in the logs when it was found to be behind what was decided.
     verdicts: their documents, judged against the registry's present live members; gains: by candidate, the
     positives a day that it alone would catch, None where no label says so; answering: event time since which
     requests are answered with the member that is baking, as far as votes have shown; breach: what the
-    guardrails say of it. noticed: members that a person sent back without knowing the event time → when the
-    evaluator first saw them in shadow.
+    guardrails say of it.
     """
 
     registry: Registry
@@ -43,19 +45,25 @@ class View:
     labels_through: int | None
     now: int
     token: int
+    waited: int = 0
+    complete: bool = False
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     gains: Mapping[str, float | None] = field(default_factory=dict)
     answering: int | None = None
     breach: str | None = None
-    noticed: Mapping[str, int] = field(default_factory=dict)
 
 
 def next_step(view: View) -> Event | None:
     """The next event, or None where there is nothing to do."""
-    for event in _reported(view):
+    later = view.watermark is not None and ahead(view.registry, view.watermark, view.labels_through)
+    behind = view.watermark is None or (later and not view.complete)
+    known = replace(view, watermark=None) if behind else view  # or it would be taken for the present
+    for event in (*_reported(known), *_hurting(known)):
         return event
-    if view.watermark is None or _behind(view, view.watermark):
+    if view.watermark is None or behind:
         return None
+    if later or untimed(view.registry):
+        return _noticed(view)
     for steps in (_deployment, _fallen, _reranked, _approvals, _start, _recommend):
         for event in steps(view, view.watermark):
             return event
@@ -69,15 +77,10 @@ def ranked(view: View) -> list[str]:
     return sorted(queued, key=lambda name: (-(gains[name] or 0.0), view.registry.entries[name].ordinal))
 
 
-def _behind(view: View, watermark: int) -> bool:
-    """Whether the evidence is older than what was decided, because the store is being filled anew."""
-    for entry in view.registry.entries.values():
-        if entry.state != "retired" and (entry.watermark or 0) > watermark:
-            return True
-        if entry.state in WAITING and (entry.labels_through or 0) > (view.labels_through or 0):
-            return True
-    deployment = view.registry.deployment
-    return deployment is not None and (deployment.swapped or 0) > watermark
+def _noticed(view: View) -> Event:
+    """Event time is here: the logs have been read, so that what bears a later mark does so by mistake."""
+    why = "event time, for what fell back without knowing it, or bears a later mark than there is"
+    return _draft(view, "noticed", "", why, evidence={"labels_through": view.labels_through})
 
 
 def _draft(view: View, kind: Any, member: str, why: str, **more: Any) -> Event:
@@ -101,23 +104,28 @@ def _reported(view: View) -> Iterator[Event]:
             yield _draft(view, "aborted", name, refusal, **known)
         elif out is not None and view.registry.entries[out].state != "live":
             yield _draft(view, "aborted", name, f"{out}, which it replaces, is not live any more", **known)
-        elif not deployment.ready and view.now - deployment.began > READY_WITHIN:
+        elif not deployment.ready and view.waited > READY_WITHIN:
             why = f"no live host had it ready within {limit}: is `chorus serve` running?"
             yield _draft(view, "aborted", name, why, **known)
     elif refusal:
         yield _draft(view, "rolled_back", name, refusal, **known)
     # A later revision takes its place where somebody else went out meanwhile.
-    elif view.registry.served < deployment.revision and (
-        view.now - view.registry.entries[name].since > READY_WITHIN
-    ):
+    elif view.registry.served < deployment.revision and view.waited > READY_WITHIN:
         why = (
             f"no live host has answered with it within {limit}: is `chorus serve` running, or does it end it?"
         )
         yield _draft(view, "rolled_back", name, why, **known)
 
 
+def _hurting(view: View) -> Iterator[Event]:
+    """The one that bakes goes back: what it did since it went in needs no older evidence."""
+    deployment = view.registry.deployment
+    if deployment is not None and deployment.revision is not None and view.breach:
+        yield _draft(view, "rolled_back", deployment.member, view.breach, deployment=deployment.id)
+
+
 def _deployment(view: View, watermark: int) -> Iterator[Event]:
-    """The one that holds the slot goes on, or back."""
+    """The one that holds the slot goes on."""
     deployment = view.registry.deployment
     if deployment is None:
         return
@@ -126,8 +134,6 @@ def _deployment(view: View, watermark: int) -> Iterator[Event]:
         if deployment.ready:
             why = f"loaded, warmed and checked by {', '.join(deployment.ready)}"
             yield _draft(view, "swapped", name, why, replaces=deployment.replaces, **known)
-    elif view.breach:
-        yield _draft(view, "rolled_back", name, view.breach, **known)
     elif view.answering is not None and watermark - view.answering >= view.policy.bake:
         why = f"{format_duration(view.policy.bake)} of event time within all guardrails"
         yield _draft(view, "promoted", name, why, **known)
@@ -201,9 +207,6 @@ def _start(view: View, watermark: int) -> Iterator[Event]:
     if registry.deployment is not None:
         return
     last = registry.rolled_back
-    if last is not None:
-        same = (view.noticed.get(name, 0) for name, e in registry.entries.items() if e.fell_back == last)
-        last = max(last, *same, 0)
     rested = last is None or watermark - last >= view.policy.cooldown
     for name in ranked(view):
         entry = registry.entries[name]
@@ -232,8 +235,7 @@ def _recommend(view: View, watermark: int) -> Iterator[Event]:
         verdict = view.verdicts.get(name)
         if entry.state != "shadow" or verdict is None or verdict["state"] != "PROMOTE":
             continue
-        known = [at for at in (entry.fell_back, view.noticed.get(name)) if at is not None]
-        if known and watermark - max(known) < view.policy.cooldown:
+        if entry.fell_back is not None and watermark - entry.fell_back < view.policy.cooldown:
             continue
         evidence = {
             "verdict": dict(verdict),

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from members.registry.events import REPORTS, Event, Kind, Serving
+from members.registry.events import EVALUATORS, REPORTS, Event, Kind, Serving, Spec
+from members.registry.marks import notice
 from streams.suite import MemberSpec, Suite
 
 #: `displaced`: out of the OR while the member that replaces it is baking.
@@ -64,14 +65,14 @@ class Entry(_Frozen):
 
     ordinal: its place among all that were ever added. deployment: the last one that put it into the OR.
     replaced: whom it put out then; by: who put it out, or superseded it. fell_back: event time (ms) at which
-    it last came back to shadow; by_hand: a person sent it there, or it was rolled back, so that only a person
-    may approve it again.
+    it last came back to shadow, `untimed` while nobody has said; by_hand: a person sent it there, or it was
+    rolled back, so that only a person may approve it again.
     declared: the suite file had it, so that leaving the file retires it; of a retired one: that did it.
     labels_through: ms that labels had come to when it was recommended. place, gain: in the queue, and what it
     was expected to add, as it was last told at revision `judged`.
     """
 
-    spec: MemberSpec
+    spec: Spec
     state: State
     ordinal: int
     position: int
@@ -84,6 +85,7 @@ class Entry(_Frozen):
     replaced: str | None = None
     by: str | None = None
     fell_back: int | None = None
+    untimed: bool = False
     by_hand: bool = False
     declared: bool = False
     labels_through: int | None = None
@@ -115,8 +117,8 @@ class Registry(_Frozen):
 
     lives: revision → ids of the live members; servings: requests partition → what hosts reported of it, in
     the order of the log, of which the later ones count (members/swapping.py). token: the highest that a
-    slot's holder has shown; watermark: the furthest (ms) that was told; rolled_back: the one (ms) of the last
-    roll-back. adopted: the OR's precision before the first deployment that put a member in and knew it.
+    slot's holder has shown; rolled_back: event time (ms) of the last roll-back, `untimed` while nobody has
+    said. adopted: the OR's precision before the first deployment that put a member in and knew it.
     """
 
     revision: int = 0
@@ -126,8 +128,8 @@ class Registry(_Frozen):
     token: int = 0
     lives: dict[int, tuple[str, ...]] = {}
     servings: dict[int, tuple[Serving, ...]] = {}
-    watermark: int | None = None
     rolled_back: int | None = None
+    untimed: bool = False
     adopted: float | None = None
 
     @property
@@ -179,17 +181,19 @@ def fold(registry: Registry, offset: int, event: Event) -> tuple[Registry, str |
         return _report(after, event)
     if event.expected != registry.revision:
         return after, f"it expected revision {event.expected} of the suite, which is at {registry.revision}"
+    if event.token is None and event.kind in EVALUATORS:
+        return after, f"{event.kind} is for the evaluator that holds the deployment slot: it shows a token"
     if event.token is not None and event.token < registry.token:
         return after, f"its writer has lost the deployment slot (token {event.token} < {registry.token})"
     if event.token is not None:
         after = after.model_copy(update={"token": event.token})
     if event.kind == "founded":
         return _found(registry, after, offset, event)
+    if event.kind == "noticed":
+        return notice(registry, after, event)
     entry = registry.entries.get(event.member)
     if problem := _illegal(registry, entry, event):
         return registry.model_copy(update={"applied": offset + 1}), problem
-    if event.watermark is not None:
-        after = after.model_copy(update={"watermark": max(event.watermark, after.watermark or 0)})
     return _apply(after, entry, offset, event), None
 
 
@@ -307,7 +311,8 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
     if kind == "recommended" and event.evidence:
         change["labels_through"] = event.evidence.get("labels_through")
     if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
-        change |= {"by": event.by, "fell_back": registry.watermark, "override": False}
+        change |= {"by": event.by, "fell_back": event.watermark, "override": False}
+        change["untimed"] = event.watermark is None
         change["by_hand"] = entry.by_hand or event.token is None or kind == "rolled_back"
     elif kind == "queued":  # not before: whoever approved it may not have been entitled to
         change["by_hand"] = False
@@ -339,7 +344,7 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
         change["by"] = None
     if kind in ("rolled_back", "back_to_shadow", "retired"):
         if kind == "rolled_back":
-            more["rolled_back"] = registry.watermark
+            more |= {"rolled_back": event.watermark, "untimed": event.watermark is None}
             _restore(entries, entry, offset, event)
         change |= {"replaced": None, "deployment": ""}
     entries[name] = entry.model_copy(update=change)

@@ -41,15 +41,19 @@ class RegistryLog:
     """One reader (and, where needed, writer) of a suite's registry. `registry` is what it has read so far.
 
     Events go out one to a batch, so that the end of the log can be believed on every broker. `keep` holds on
-    to the events as `recorded`; `group` is the consumer group in which `commit` notes a place. Every method
-    that talks to the broker raises Unavailable.
+    to the events as `recorded`; `group` is the consumer group in which `commit` notes a place; `quiet` warns
+    of no record that is no event: they stand in `bad`. Every method that talks to the broker raises
+    Unavailable.
     """
 
-    def __init__(self, kafka: Kafka, suite: str, *, keep: bool = False, group: str | None = None) -> None:
+    def __init__(
+        self, kafka: Kafka, suite: str, *, keep: bool = False, group: str | None = None, quiet: bool = False
+    ) -> None:
         self.registry = Registry()
         self.recorded: list[Recorded] = []
         self.bad: list[tuple[Any, BadRecord]] = []
         self._kafka, self._topic, self._keep, self._group = kafka, Topics(suite).members, keep, group
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._at = TopicPartition(self._topic, 0)
         self._consumer: Any = None
         self._producer: Any = None
@@ -70,7 +74,7 @@ class RegistryLog:
             await self._consumer.start()
             await check_topics(self._consumer, [self._topic])
             self._consumer.assign([self._at])
-            self._consumer.seek(self._at, 0)
+            self._consumer.seek(self._at, self.registry.applied)  # a start that failed may have read a part
             await self.refresh()
 
     async def stop(self) -> None:
@@ -120,7 +124,7 @@ class RegistryLog:
         try:
             event = decode_event(record.value)
         except BadRecord as error:
-            log.warning("%s %d is not an event of the registry: %s", self._topic, record.offset, error)
+            log.log(self._level, "%s, record %d is passed over: %s", self._topic, record.offset, error.detail)
             self.bad.append((record, error))
             return
         self.registry, ignored = fold(self.registry, record.offset, event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evaluator.promotion.steps import View, next_step
-from members.registry.events import Event
+from members.registry.events import EVALUATORS, Event
 from members.registry.lifecycle import Registry, draft, fold
 from streams.suite import DAY, MemberSpec, Policy
 
@@ -39,11 +39,11 @@ class Tale:
         self.watermark: int | None = T0
         self.labels: int | None = T0
         self.now, self.token = 1_000_000, 1
+        self.clock, self.met, self.complete = 0, 0, False
         self.verdicts: dict[str, dict[str, Any]] = {}
         self.gains: dict[str, float | None] = {}
         self.answering: int | None = None
         self.breach: str | None = None
-        self.noticed: dict[str, int] = {}
         self.told: list[Event] = []
         out = replaces or {}
         specs = [
@@ -54,16 +54,31 @@ class Tale:
 
     def offer(self, event: Event) -> str | None:
         """Append the event; why it was ignored, None where it counts."""
+        before = self.slot
         self.registry, ignored = fold(self.registry, self.offset, event)
         self.offset += 1
+        if self.slot != before:
+            self.met = self.clock
         if ignored is None:
             self.told.append(event)
         return ignored
 
+    @property
+    def slot(self) -> tuple[str, int | None] | None:
+        """The deployment as it stands."""
+        slot = self.registry.deployment
+        return None if slot is None else (slot.id, slot.revision)
+
+    def wait(self, ms: int) -> None:
+        """The leader waits, by its own clock."""
+        self.clock += ms
+
     def person(self, kind: Any, member: str, who: str = "ben", **more: Any) -> str | None:
-        """A person writes; where a deployment is under way, about that one."""
+        """A person writes, where a deployment is under way about that one; or for an evaluator what only that may."""
         slot = self.registry.deployment
         more = {"deployment": slot.id if slot else "", "watermark": self.watermark, **more}
+        if kind in EVALUATORS:
+            more = {"token": self.token, **more}
         return self.offer(draft(self.registry, kind, member, who=who, why="because", at=self.now, **more))
 
     def host(self, kind: Any, member: str = "", why: str = "so it is", **more: Any) -> str | None:
@@ -80,7 +95,8 @@ class Tale:
         return View(
             registry=self.registry, policy=self.policy, watermark=self.watermark, labels_through=self.labels,
             now=self.now, token=self.token, verdicts=self.verdicts, gains=self.gains,
-            answering=self.answering, breach=self.breach, noticed=self.noticed,
+            answering=self.answering, breach=self.breach,
+            waited=self.clock - self.met, complete=self.complete,
         )  # fmt: skip
 
     def step(self) -> Event | None:
@@ -91,7 +107,7 @@ class Tale:
         out, revision = [], self.registry.revision
         while self.registry.revision == revision and (event := self.step()) is not None:
             assert self.offer(event) is None, event
-            out.append(f"{event.member} {event.kind}")
+            out.append(f"{event.member} {event.kind}".strip())
             assert len(out) < BOUND, out
         return out
 

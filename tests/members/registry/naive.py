@@ -23,6 +23,8 @@ TABLE = {
     "retired": ("shadow recommended approved queued live", "retired"),
     "back_to_shadow": ("live retired", "shadow"),
 }
+#: Kinds that count with a token only.
+ONLY_EVALUATORS = "recommended queued reranked deploying swapped promoted superseded noticed".split()
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Naive:
         if event.kind in ("ready", "refused", "serving"):
             return self._report(event)
         if event.expected != len(self.revisions):
+            return False
+        if event.token is None and event.kind in ONLY_EVALUATORS:
             return False
         if event.token is not None and event.token < self.token:
             return False

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from members.registry.events import REPORTS, Event, decode_event, encode_event
+from members.registry.events import EVALUATORS, REPORTS, Event, decode_event, encode_event
 from members.registry.lifecycle import TRANSITIONS, Registry, draft, fold
 from streams.suite import MemberSpec
 from tests.members.registry.naive import TABLE, Naive
@@ -51,6 +51,8 @@ class Story:
             more = {"deployment": f"d{self.offset}", **more}
         elif slot is not None:
             more = {"deployment": slot.id, **more}
+        if kind in EVALUATORS:
+            more = {"token": self.registry.token, **more}
         more = {"who": "ben", "why": "because", **more}
         return self.offer(draft(self.registry, kind, member, at=self.offset, **more))
 
@@ -245,7 +247,7 @@ class Lives(RuleBasedStateMachine):
         self.offer(
             draft(
                 seen, kind, name, who="ana", why="w", at=self.offset,
-                token=data.draw(st.sampled_from([None, token, token, token + 1, token - 1])),
+                token=data.draw(st.sampled_from([None, token, token, token + 1, max(0, token - 1)])),
                 deployment=data.draw(st.sampled_from([deployment, deployment, deployment, "", "other"])),
                 override=data.draw(st.booleans()),
                 spec=spec(name, loader=loader) if kind in ("added", "described") else None,
@@ -273,7 +275,7 @@ class Lives(RuleBasedStateMachine):
                 self.registry, kind, name, who="eva", why="w", at=self.offset,
                 deployment=f"d{self.offset}" if kind == "deploying" else slot.id if slot else "",
                 spec=spec(name, loader=self.naive.what.get(name, "m:C")) if kind == "added" else None,
-                watermark=self.offset,
+                watermark=self.offset, token=self.registry.token if kind in EVALUATORS else None,
                 suite_precision=[None, 0.0, 0.75][self.offset % 3],
             )  # fmt: skip
             if not self.offer(event):
