@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from members.host import HostService
+from members.registry.events import EVALUATORS
 from members.registry.lifecycle import draft
 from members.registry.log import RegistryLog
 from streams.records import SUITE
@@ -99,7 +100,8 @@ class Stage(World):
 
     async def write(self, kind: Any, member: str, **more: Any) -> None:
         now = self.registry.registry
-        event = draft(now, kind, member, who="test", why="a test", at=1, **more)
+        token = now.token if kind in EVALUATORS else None
+        event = draft(now, kind, member, who="test", why="a test", at=1, token=token, **more)
         await self.registry.append(event)
 
     async def deploy(self, member: str) -> str:

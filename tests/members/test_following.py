@@ -14,7 +14,7 @@ from members.deploying import LiveRoster
 from members.following import Following
 from members.ownership import Owned
 from members.panel import Panel
-from members.registry.events import Event
+from members.registry.events import EVALUATORS, Event
 from members.registry.lifecycle import Deployment, Registry, draft, fold
 from members.sharing import Marks, ShadowRoster
 from members.swapping import steps
@@ -101,7 +101,8 @@ def test_slow_while_baking() -> None:
 
 
 async def write(log: Log, kind: Any, member: str, who: str = "w", **more: Any) -> None:
-    await log.append(draft(log.registry, kind, member, who=who, why="y", at=0, **more))
+    token = log.registry.token if kind in EVALUATORS else None
+    await log.append(draft(log.registry, kind, member, who=who, why="y", at=0, token=token, **more))
 
 
 async def baking(log: Log) -> None:

@@ -57,6 +57,7 @@ class Place:
         self.watermark = T0
         self.verdicts: dict[str, str] = {}
         self.precision: float | None = None
+        self.logs = {"votes:0": 7}
         self.started: list[Registrar] = []
 
     async def __aenter__(self):
@@ -81,10 +82,13 @@ class Place:
     async def letter(self, record, error):
         self.letters.append(record.offset)
 
+    async def ends(self):
+        return self.logs
+
     async def registrar(self, name):
         found = Registrar(
             self.suite, registry_log(self.suite, self.settings), self.client, name,
-            send_alert=self.alert, send_letter=self.letter,
+            send_alert=self.alert, send_letter=self.letter, ends=self.ends,
         )  # fmt: skip
         await found.start()
         self.started.append(found)

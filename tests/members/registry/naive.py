@@ -54,6 +54,8 @@ class Naive:
     slot: Slot | None = None
     token: int = 0
     adopted: float | None = None
+    #: when each fell back, and the last roll-back (""): event time, or "?"
+    fell: dict[str, int | str] = field(default_factory=dict)
 
     @property
     def live(self) -> frozenset[str]:
@@ -75,6 +77,11 @@ class Naive:
                     self.state[spec.id] = "live" if spec.stage == "live" else "shadow"
                     self.last[spec.id], self.what[spec.id] = offset, spec.loader
                 self.revisions.append(self.live)
+        elif event.kind == "noticed":
+            now = event.watermark
+            counts = bool(self.revisions) and now is not None
+            if counts and now is not None:
+                self.fell = {n: now if at == "?" else min(now, int(at)) for n, at in self.fell.items()}
         else:
             counts = self._legal(event)
             if counts:
@@ -157,5 +164,9 @@ class Naive:
             self.put_out.pop(name, None)
         if kind in ("added", "retired", "back_to_shadow"):
             self.out_by.pop(name, None)
+        if kind in ("superseded", "aborted", "rolled_back", "back_to_shadow"):
+            self.fell[name] = "?" if event.watermark is None else event.watermark
+        if kind == "rolled_back":
+            self.fell[""] = self.fell[name]
         if to != ".":
             self.state[name] = to

@@ -220,7 +220,7 @@ class Lives(RuleBasedStateMachine):
         assert (ignored is None) == counts, (event, ignored)
         if ignored is not None:
             assert after == before.model_copy(update={"applied": self.offset + 1})
-        elif event.kind not in REPORTS:
+        elif event.kind not in (*REPORTS, "noticed"):
             self.counted.add(len(self.log))
         assert after.revision - before.revision == (
             after.live != before.live or (event.kind == "founded" and counts)
@@ -305,6 +305,17 @@ class Lives(RuleBasedStateMachine):
         known = slot.id if deployment == "right" else deployment
         self.offer(draft(self.registry, kind, slot.member, who="x", why="w", at=1, deployment=known))
 
+    @rule(mark=st.none() | st.integers(0, 9), more=st.sampled_from([-1, 0, 0, 1]))
+    def notice(self, mark: int | None, more: int) -> None:
+        """An evaluator tells the event time; nobody moves by it, and no mark is later."""
+        token, before = max(0, self.registry.token + more), self.registry
+        event = draft(self.registry, "noticed", "", who="x", why="w", at=1, token=token, watermark=mark)
+        if self.offer(event):
+            assert mark is not None
+            marks = [each for e in self.registry.entries.values() for each in (e.watermark, e.fell_back)]
+            assert all(each is None or each <= mark for each in marks)
+            assert self.registry.entries.keys() == before.entries.keys()
+
     @rule(revision=st.integers(0, 9), first=st.integers(0, 99))
     def serve(self, revision: int, first: int) -> None:
         """A host says from where on a revision is served."""
@@ -346,6 +357,10 @@ class Lives(RuleBasedStateMachine):
             assert naive.slot is not None
             assert (slot.id, slot.member, slot.replaces) == (naive.slot.id, naive.slot.member, naive.slot.out)
             assert (bool(slot.ready), bool(slot.refused)) == (naive.slot.ready, naive.slot.refused)
+        fell = {"": (registry.untimed, registry.rolled_back)}
+        fell |= {name: (entry.untimed, entry.fell_back) for name, entry in registry.entries.items()}
+        known = {name: "?" if untimed else at for name, (untimed, at) in fell.items()}
+        assert {name: at for name, at in known.items() if at is not None} == naive.fell
         for name, entry in registry.entries.items():
             assert bool(entry.deployment) == (name in naive.came)
             assert entry.replaced == naive.put_out.get(name)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from members.registry.events import Event
+from members.registry.events import EVALUATORS, Event
 from members.registry.lifecycle import Registry, draft, fold
 from members.registry.plan import NOTES, added, dangling, leaving, plan
 from streams.suite import MemberSpec, Suite
@@ -37,7 +37,8 @@ class Desk:
     def tell(self, kind: Any, member: str, **more: Any) -> None:
         slot = self.registry.deployment
         deployment = "d" if kind == "deploying" else slot.id if slot else ""
-        more = {"deployment": deployment, **more}
+        token = self.registry.token if kind in EVALUATORS else None
+        more = {"deployment": deployment, "token": token, **more}
         self.write(draft(self.registry, kind, member, who="eva", why="because", at=1, **more))
 
     def go(self, member: str, *kinds: Any) -> None:
