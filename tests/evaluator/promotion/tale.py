@@ -38,7 +38,7 @@ class Tale:
         self.policy = Policy(**{"bake": "1h", "cooldown": "1d", **policy})
         self.watermark: int | None = T0
         self.labels: int | None = T0
-        self.now, self.token = 1_000_000, 1
+        self.now, self.token = 10 * HOUR, 1
         self.clock, self.met, self.complete = 0, 0, False
         self.verdicts: dict[str, dict[str, Any]] = {}
         self.gains: dict[str, float | None] = {}
@@ -74,7 +74,7 @@ class Tale:
         self.clock += ms
 
     def person(self, kind: Any, member: str, who: str = "ben", **more: Any) -> str | None:
-        """A person writes, where a deployment is under way about that one; or for an evaluator what only that may."""
+        """A person writes, where a deployment is under way about that one; or what only an evaluator may."""
         slot = self.registry.deployment
         more = {"deployment": slot.id if slot else "", "watermark": self.watermark, **more}
         if kind in EVALUATORS:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from evaluator.promotion.steps import READY_WITHIN, WHO, next_step
-from members.registry.events import Event
+from members.registry.events import EVALUATORS, Event
 from members.registry.lifecycle import TRANSITIONS, draft
+from members.registry.marks import ahead, untimed
 from streams.suite import DAY
 from tests.evaluator.promotion.tale import BOUND, HOUR, Tale, spec, verdict
 
@@ -98,6 +99,13 @@ class Worlds(RuleBasedStateMachine):
             assert tale.answering is not None
             assert tale.breach is None
             assert self.time - tale.answering >= tale.policy.bake
+        if kind == "noticed":
+            assert event.watermark is not None
+            assert event.watermark <= self.time
+            assert after.live == before.live
+            assert tale.states() == {n: entry.state for n, entry in before.entries.items()}
+            assert not untimed(after)
+            assert not ahead(after, event.watermark, (event.evidence or {})["labels_through"])
         if kind in OUT:
             self.asked.discard(name)
             if (by_person and kind != "retired") or kind == "rolled_back":
@@ -111,6 +119,10 @@ class Worlds(RuleBasedStateMachine):
         """One event of the holder of the slot, which remembers nothing of the one before."""
         self.judge()
         event = self.tale.step()
+        slot = self.tale.registry.deployment
+        if slot is not None and slot.revision is not None and self.tale.breach:
+            assert event is not None  # whatever marks there are
+            assert (event.kind, event.member) == ("rolled_back", slot.member)
         if event is not None:
             ignored = self.offer(event)
             assert ignored is None, (event, ignored)
@@ -154,16 +166,27 @@ class Worlds(RuleBasedStateMachine):
         elif not moot and event.kind not in ("promoted", "deploying", "approved"):
             self.offer(event)
 
-    @rule(ahead=st.booleans())
-    def rebuilds(self, ahead: bool) -> None:
+    @rule(blind=st.booleans())
+    def rebuilds(self, blind: bool) -> None:
         """The evidence is read anew: at an earlier moment, or none, nothing is decided on it."""
         mark, tale = self.time, self.tale
-        tale.watermark = None if ahead else mark - 20 * DAY
+        tale.watermark, whole, tale.complete = None if blind else mark - 20 * DAY, tale.complete, False
         event = next_step(tale.view())
-        settled = [e for e in tale.registry.entries.values() if e.state != "retired" and e.watermark]
-        if event is not None and settled:
+        behind = blind or any(
+            (at or 0) > mark - 20 * DAY
+            for e in tale.registry.entries.values()
+            if e.state != "retired"
+            for at in (e.watermark, e.fell_back)
+        )
+        if event is not None and behind:
             assert event.kind in ("aborted", "rolled_back")
-        tale.watermark = mark
+            assert event.watermark is None  # what is known then is not the present
+        tale.watermark, tale.complete = mark, whole
+
+    @rule()
+    def reads(self) -> None:
+        """The logs have been read to where they ended when the evidence was found to be behind."""
+        self.tale.complete = True
 
     # -- the hosts
 
@@ -195,11 +218,21 @@ class Worlds(RuleBasedStateMachine):
     # -- time, evidence, people
 
     @rule(
-        event_time=st.sampled_from([0, HOUR, HOUR, DAY, 3 * DAY]), clock=st.sampled_from([0, 1, READY_WITHIN])
+        event_time=st.sampled_from([0, HOUR, HOUR, DAY, 3 * DAY]),
+        clock=st.sampled_from([0, 1, READY_WITHIN]),
+        stepped=st.sampled_from([0, 0, -HOUR, HOUR]),
     )
-    def passes(self, event_time: int, clock: int) -> None:
+    def passes(self, event_time: int, clock: int, stepped: int = 0) -> None:
+        """Event time, the leader's own clock, and that of the wall, which somebody may set."""
         self.tale.later(event_time)
-        self.tale.now += clock
+        self.tale.wait(clock)
+        self.tale.now = max(0, self.tale.now + clock + stepped)
+
+    @rule()
+    def succeeds(self) -> None:
+        """Another evaluator leads: it waits anew for hosts."""
+        self.tale.met, self.tale.complete = self.tale.clock, False
+        self.tale.token += 1
 
     @rule(name=st.sampled_from(CANDIDATES), state=st.sampled_from(STATES), gain=st.none() | st.integers(0, 9))
     def learns(self, name: str, state: str, gain: int | None) -> None:
@@ -207,18 +240,22 @@ class Worlds(RuleBasedStateMachine):
         self.tale.gains[name] = gain
         self.judge()
 
-    @rule(data=st.data(), name=st.sampled_from(NAMES), who=st.sampled_from(["eva", "ben"]))
-    def decides(self, data: st.DataObject, name: str, who: str) -> None:
-        """A person does what the table allows."""
+    @rule(
+        data=st.data(), name=st.sampled_from(NAMES), who=st.sampled_from(["eva", "ben"]),
+        mark=st.sampled_from([None, None, 0, 1000 * DAY]),
+    )  # fmt: skip
+    def decides(self, data: st.DataObject, name: str, who: str, mark: int | None) -> None:
+        """A person does what the table allows, mostly without event time, or with a wrong one."""
         registry, slot = self.tale.registry, self.tale.registry.deployment
         state = registry.entries[name].state if name in registry.entries else None
-        kinds = ("approved", "added", *OUT)
+        told = None if mark is None else self.time + mark
+        kinds = ("approved", "added", *(kind for kind in OUT if kind not in EVALUATORS))
         kind: Any = data.draw(
             st.sampled_from([k for k in kinds if state in TRANSITIONS[k][0]] or ["approved"])
         )
         self.offer(
             draft(
-                registry, kind, name, who=who, why="I say so", at=self.tale.now, watermark=self.time,
+                registry, kind, name, who=who, why="I say so", at=self.tale.now, watermark=told,
                 deployment=slot.id if slot else "", override=data.draw(st.booleans()),
                 spec=spec(name, replaces=REPLACES.get(name)) if kind == "added" else None,
             )
@@ -240,7 +277,7 @@ class Worlds(RuleBasedStateMachine):
             return
         waiting = {n for n, state in tale.states().items() if state in ("approved", "queued")}
         told = len(tale.told)
-        tale.breach = None
+        tale.breach, tale.complete = None, True
         for _ in range(8 * len(NAMES)):
             self.settles()
             slot = tale.registry.deployment

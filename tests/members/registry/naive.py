@@ -24,7 +24,16 @@ TABLE = {
     "back_to_shadow": ("live retired", "shadow"),
 }
 #: Kinds that count with a token only.
-ONLY_EVALUATORS = "recommended queued reranked deploying swapped promoted superseded noticed".split()
+ONLY_EVALUATORS = (
+    "recommended",
+    "queued",
+    "reranked",
+    "deploying",
+    "swapped",
+    "promoted",
+    "superseded",
+    "noticed",
+)
 
 
 @dataclass

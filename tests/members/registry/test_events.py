@@ -101,8 +101,7 @@ def test_any_record_is_an_event_or_a_bad_record(fields, legal):
     """Nothing else comes of it; and an event can be written and read again, as a fold can take it."""
     try:
         event = decode_event(record(**fields) if legal else json.dumps(fields).encode())
-    except BadRecord as error:
-        assert len(str(error)) < 160
+    except BadRecord:
         return
     assert decode_event(encode_event(event)) == event
     fold(Registry(), 0, event)
@@ -158,7 +157,8 @@ def test_a_suite_of_many_members_is_founded_by_a_record_of_moderate_size():
 
 
 @pytest.mark.parametrize(
-    "kind", "recommended queued reranked deploying swapped promoted superseded noticed".split()
+    "kind",
+    ["recommended", "queued", "reranked", "deploying", "swapped", "promoted", "superseded", "noticed"],
 )
 def test_what_is_for_evaluators_needs_a_token(kind):
     """Whoever writes it without one changes nothing, and the history says why."""
