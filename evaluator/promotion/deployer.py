@@ -131,7 +131,9 @@ class Deployer:
     def _waited(self, registry: Registry) -> int:
         """ms since this evaluator first saw the deployment as it stands."""
         deployment, now = registry.deployment, self._clock()
-        key = ("", None) if deployment is None else (deployment.id, deployment.revision)
+        if deployment is None:
+            return 0
+        key = (deployment.id, deployment.revision)
         if key != self._met[0]:
             self._met = (key, now)
         return int((now - self._met[1]) * 1000)

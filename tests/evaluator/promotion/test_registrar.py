@@ -217,27 +217,6 @@ def test_the_floor_at_adoption_is_seen_by_all_and_kept_by_a_rebuild(broker, redi
     play(broker, redis_server, scenario)
 
 
-def test_the_cooldown_of_a_decline_begins_when_it_is_seen(embedded_broker, valkey):
-    """People do not know event time: the last that the registry was told may be long ago."""
-
-    async def scenario(place):
-        registrar = await place.registrar("e")
-        place.verdicts = {"c@1": "PROMOTE"}
-        await place.look(registrar)
-        place.watermark += 30 * DAY
-        deployment = (await place.log.refresh()).deployment.id
-        await place.write("aborted", "c@1", deployment=deployment)
-        for wait in (0, DAY - 1):
-            place.watermark += wait
-            await place.look(registrar)
-            assert await place.state() == "shadow"
-        place.watermark += 1
-        await place.look(registrar)
-        assert await place.state() == "recommended"
-
-    play(embedded_broker, valkey, scenario)
-
-
 def test_a_holder_that_was_frozen_changes_nothing(broker, redis_server):
     """Its lease has gone to another one, which has written; what it decided before is ignored."""
 
