@@ -41,7 +41,7 @@ async def rebuild(
         await client.unlink(registry_key(suite.name))
     finally:
         await client.aclose()
-    log = RegistryLog(settings.kafka, suite.name)
+    log = RegistryLog(settings.kafka, suite.name, quiet=True)
     service = EvaluatorService(suite, settings, name="rebuild", group=False, registry=log)
     async with service:
         while not service.at_rest:

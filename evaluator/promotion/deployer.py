@@ -26,8 +26,10 @@ log = logging.getLogger("chorus.promotion")
 _AT_ONCE = 200
 
 
-#: s that the evidence is behind what was decided before that may be a mistake.
+#: s that evidence is behind what was decided, with the logs read, before that is taken for a mistake.
 _BEHIND = 120.0
+#: Offsets at the end of a log that may hold no record: transactions leave such marks.
+_MARKS = 100
 
 #: Log partition (``votes:0``, ``labels:3``, …) → the offset at which it ends now.
 Ends = Callable[[], Awaitable[Mapping[str, int]]]
@@ -57,8 +59,10 @@ class Deployer:
         self._ends, self._clock = ends, clock
         #: the deployment as it stands (id, the revision that it made), and the clock when that was first seen
         self._met: tuple[tuple[str, int | None], float] = (("", None), 0.0)
-        #: where the logs ended when the evidence was found to be behind what was decided, and the clock then
-        self._missing: tuple[Mapping[str, int], float] | None = None
+        #: where the logs ended when the evidence was found to be behind what was decided
+        self._missing: Mapping[str, int] | None = None
+        #: the clock when they were first found to be read to there
+        self._read: float | None = None
 
     async def act(self, status: Mapping[str, Any], history: History) -> None:
         """Write what is due. Raises Unavailable and KafkaError.
@@ -146,16 +150,22 @@ class Deployer:
         A member that has just gone in may be behind as well, for a moment: that is waited for.
         """
         if not ahead(registry, watermark, labels):
-            self._missing = None
+            self._missing = self._read = None
             return False
         if self._missing is None:
             log.info(
                 "the evidence is older than what was decided: nothing is decided until the logs are read"
             )
-            self._missing = (await self._ends(), self._clock())
-        (ends, since), shards = self._missing, [shard.applied for shard in history.shards]
-        read = all(applied.get(name, 0) >= end for name, end in ends.items() for applied in shards)
-        return bool(shards) and read and self._clock() - since >= _BEHIND
+            self._missing = await self._ends()
+        shards = [shard.applied for shard in history.shards]
+        if not shards or any(
+            applied.get(name, 0) < end - _MARKS for name, end in self._missing.items() for applied in shards
+        ):
+            self._read = None
+            return False
+        now = self._clock()
+        self._read = now if self._read is None else self._read
+        return now - self._read >= _BEHIND
 
     def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
         """Event time since which requests are answered with the baking member, and what is wrong with it."""

@@ -318,13 +318,15 @@ def test_history_has_what_was_ignored_only_when_asked(quick):
 
         producer = make_producer(load_settings(bootstrap_servers=quick.servers).kafka)
         await producer.start()
-        for value in (json.dumps(stale).encode(), b"{", json.dumps(never).encode()):
+        values = (json.dumps(stale).encode(), b"{", json.dumps(never).encode(), b'{"version": 2}')
+        for value in values:
             await producer.send_and_wait(topic, value, partition=0)
         await producer.stop()
 
     asyncio.run(send())
     assert [line["kind"] for line in quick.history()] == ["founded"]
-    founded, ignored, bad, last = quick.history("--all")
+    founded, ignored, bad, last, newer = quick.history("--all")
+    assert newer["ignored"] == "written by a newer Chorus: upgrade this one"
     assert (founded["ignored"], founded["revision"]) == (None, 1)
     assert ignored["ignored"] == "it expected revision 0 of the suite, which is at 1"
     assert bad["ignored"].startswith("not an event of the registry: bad_event")

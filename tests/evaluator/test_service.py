@@ -70,3 +70,36 @@ def test_a_partition_that_goes_between_its_fetch_and_its_folding_ends_nobody(
             await producer.stop()
 
     asyncio.run(scenario())
+
+
+def test_the_ends_of_the_logs_are_told_whoever_reads_them(valkey, broker):
+    """Each of two evaluators knows where votes and labels end, of all partitions."""
+
+    async def scenario() -> None:
+        suite = make_suite()
+        settings = make_settings(valkey, broker.bootstrap_servers)
+        settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 2})})
+        await create_topics(suite, settings.kafka)
+        producer = make_producer(settings.kafka)
+        await producer.start()
+        services = [EvaluatorService(suite, settings, name=f"e{i}") for i in range(2)]
+        try:
+            for service in services:
+                await service.start()
+            for votes in make_votes():
+                await producer.send_and_wait(
+                    suite.name + ".votes", msgspec.msgpack.encode(votes), partition=0
+                )
+
+            async def folded() -> bool:
+                return any(service.positions.get("votes:0") == 2 for service in services)
+
+            await until(folded)
+            wanted = {"votes:0": 2, "votes:1": 0, "labels:0": 0, "labels:1": 0}
+            assert [await service._ends() for service in services] == [wanted, wanted]
+        finally:
+            for service in services:
+                await service.stop()
+            await producer.stop()
+
+    asyncio.run(scenario())

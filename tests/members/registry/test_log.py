@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -143,6 +144,32 @@ def test_what_is_no_event_is_passed_over(place):
             "bad_event: it is no JSON object", "newer_event: written by a newer Chorus: upgrade this one",
         ]  # fmt: skip
         assert [each.event.kind for each in log.recorded] == ["founded", "retired"]
+
+    place.run(1, job)
+
+
+def test_what_is_no_event_is_told_once_by_services_and_not_at_all_by_commands(place, caplog):
+    """In one line, also when the connection is made anew; what was read is not read again."""
+
+    async def job(log):
+        await log.found(place.suite, "p")
+        await place.send(b'{"version": 2}', b"{}")
+        await log.refresh()
+        await log.refresh()
+        before = log.registry
+        await log.stop()
+        await log.start()
+        assert log.registry == before
+        assert (len(log.recorded), len(log.bad)) == (1, 2)
+        topic = Topics(place.suite.name).members
+        assert [record.getMessage() for record in caplog.records if record.name == "chorus.registry"] == [
+            f"{topic}, record 1 is passed over: written by a newer Chorus: upgrade this one",
+            f"{topic}, record 2 is passed over: kind is missing",
+        ]
+        caplog.clear()
+        async with RegistryLog(place.kafka, place.suite.name, quiet=True) as quiet:
+            assert len(quiet.bad) == 2
+        assert not [record for record in caplog.records if record.levelno >= logging.INFO]
 
     place.run(1, job)
 
