@@ -333,9 +333,8 @@ def _apply(registry: Registry, entry: Entry | None, offset: int, event: Event) -
             more["adopted"] = deployment.precision
         if deployment.replaces is not None:
             _move(entries, deployment.replaces, "displaced", offset, event, by=name)
-        deployment = deployment.model_copy(
-            update={"swapped": event.watermark, "revision": registry.revision + 1}
-        )
+        went_in = {"swapped": event.watermark, "revision": registry.revision + 1}
+        deployment = deployment.model_copy(update=went_in)
     elif kind in ("promoted", "aborted", "rolled_back") and held:
         deployment = None
     if kind == "promoted" and entry.replaced is not None:
@@ -370,9 +369,8 @@ def _restore(entries: dict[str, Entry], entry: Entry, offset: int, event: Event)
 
 def _next_revision(registry: Registry) -> Registry:
     number = registry.revision + 1
-    return registry.model_copy(
-        update={"revision": number, "lives": {**registry.lives, number: registry.live}}
-    )
+    lives = {**registry.lives, number: registry.live}
+    return registry.model_copy(update={"revision": number, "lives": lives})
 
 
 def _report(registry: Registry, event: Event) -> tuple[Registry, str | None]:

@@ -41,7 +41,7 @@ def record(**more: Any) -> bytes:
         {"watermark": 99999999999999999999}, {"watermark": YEAR_10000}, {"watermark": -1},
         {"at": YEAR_10000}, {"at": -1}, {"token": 2**53}, {"token": -1}, {"after": 2**53}, {"after": -1},
         {"expected": 2**53}, {"revision": 2**53}, {"positions": {"0": 2**53}}, {"positions": {"-1": 0}},
-        {"positions": {str(2**31): 0}}, {"evidence": {"labels_through": YEAR_10000}},
+        {"positions": {str(2**31): 0}}, {"until": {"0": -1}}, {"evidence": {"labels_through": YEAR_10000}},
         {"evidence": {"labels_through": "now"}}, {"evidence": {"place": 0.5}}, {"evidence": {"gain": "much"}},
         {"evidence": {"gain": float("inf")}}, {"evidence": {"revision": -1}},
     ],
