@@ -3,6 +3,8 @@
 A member that is deployed is tried in a process of its own, loaded beside those that vote, warmed on recent
 requests, and reported `ready` or `refused`. When the registry says that it is swapped in, the next positions
 that are handed out belong to the new crew, whose revision and first positions are reported as `serving`.
+
+A host that is started while a member bakes begins as the suite was before that one, and takes it in the same way.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +26,7 @@ from members.panel import Panel, Seat
 from members.processes import ended, this_process
 from members.registry.events import Event
 from members.registry.lifecycle import Deployment
-from members.registry.log import RegistryLog
+from members.registry.log import Conflict, RegistryLog
 from members.swapping import unlike
 from members.trial import TOLERATED, TRIAL_AT_MOST, try_member
 from streams.batch import Batch
@@ -74,6 +77,7 @@ class LiveRoster(Following):
         self._suspended: dict[str, str] = {}
         self._ready: set[str] = set()  # ids of deployments of which that was told
         self._refused: set[str] = set()
+        self._anew = ""  # the deployment whose member was baking when this host was started
         self._announcer = Announcer(registry, self._owned, self._serving, session=session)
         self._blind = 0.0  # until when (monotonic, s) the registry is not asked for at take-overs
 
@@ -82,35 +86,47 @@ class LiveRoster(Following):
         return self.crew.ids
 
     async def open(self, declared: Suite) -> Suite:
-        """Load the live members; one that is still baking only after it has been tried again."""
+        """Load the live members, save one that is baking: nobody waits for it."""
         suite = await self._read(declared)
         self._features = suite.features
-        revision = self.registry.revision
-        baking = self._baking()
-        refused = await self._tried_again(baking) if baking is not None else ""
-        if baking is not None and baking.revision is not None and refused:
-            self._refuse(baking, refused)
-            revision = baking.revision - 1
+        revision, baking = self.registry.revision, self._baking()
+        if baking is not None:
+            revision = self._before(baking)
+            # A member that ends its process while it votes would do so for ever: a second start is one too many.
+            if times := sum(ended(process) for process in baking.starts.get(self.name, {}).values()):
+                self._refuse(baking, f"this host ended {times + 1} times while it was baking")
+            else:
+                self._anew = baking.id
         ids = self.registry.lives[revision]
         self.panel.enlist(self._spec(name) for name in ids)
         await self.panel.load()
         self._take(ids, revision)
         return suite
 
-    async def _tried_again(self, baking: Deployment) -> str:
-        """Why this host, which has just been started, does not take the baking member; empty where it does.
+    def _before(self, baking: Deployment) -> int:
+        """The latest revision without the baking member, and without anybody who has been put out since."""
+        lives, swap = self.registry.lives, baking.revision or 1
+        fit = [
+            revision
+            for revision, ids in lives.items()
+            if revision < swap and baking.member not in ids and all(map(self._may_return, ids))
+        ]
+        return max(fit, default=swap - 1)
 
-        A member that ends its process while it votes would do so for ever: a second start is one too many.
-        """
-        if times := sum(ended(process) for process in baking.starts.get(self.name, {}).values()):
-            return f"this host ended {times + 1} times while it was baking"
-        if refused := await self._tried(self._spec(baking.member)):
-            return refused
+    async def _tell_start(self, name: str) -> None:
+        """Put on record that this host was started anew while a member baked, before it asks that for anything."""
+        baking, at = self._baking(), (name, self._anew)
+        if baking is None or (baking.member, baking.id) != at:
+            return
         why = "the host was started anew while it was baking"
         more = {"deployment": baking.id, "revision": baking.revision, "process": this_process()}
-        self._reports.append(self._report("ready", baking.member, why, **more))
-        await until_available(self._send)  # before anything is asked of it
-        return ""
+        report = self._report("ready", name, why, **more)  # written twice it is one
+
+        async def write() -> None:
+            with suppress(Conflict):  # it does not bake any more
+                await self.log.append(report)
+
+        await until_available(write)
 
     def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:
         return self.crew, None
@@ -165,8 +181,8 @@ class LiveRoster(Following):
         if deployment is not None and name in self._preparing and self._attempts.get(name) != deployment.id:
             self._drop(name)  # what went wrong with an earlier deployment may have been mended
         if name not in self._preparing:
+            log.info("member %s is tried beside those that answer", name)
             if deployment is not None:
-                log.info("member %s is being deployed: trying it beside those that answer", name)
                 self._attempts[name] = deployment.id
             self._preparing[name] = asyncio.create_task(self._prepare(self._spec(name)))
         return self._preparing[name].done()
@@ -185,6 +201,7 @@ class LiveRoster(Following):
     async def _prepare(self, spec: MemberSpec) -> Prepared:
         if refused := await self._tried(spec):
             return Prepared(None, refused)
+        await self._tell_start(spec.id)
         try:
             seat = await self.panel.prepare(spec)
         except LoadError as error:

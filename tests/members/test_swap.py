@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from members import deploying
 from streams.records import SUITE
 from tests.conftest import Broker
 from tests.members.hosting import until
@@ -157,6 +158,50 @@ def test_what_cannot_be_used_is_refused(
             await settle(world, live)
             assert await world.check() == {1: sum(world.sent)}
             assert live._panel.ids == ["base@1"]
+
+    asyncio.run(run())
+
+
+def test_a_restart_while_a_slow_member_bakes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host answers at once as before the swap, for as long as the member takes, and then with it."""
+    declared = suite(f"slow-{broker.name}", member("new@1"))
+
+    async def run() -> None:
+        async with Stage(broker.bootstrap_servers, declared, session=1000) as world:
+            live, shadow = await asyncio.gather(world.follow("live"), world.follow("shadow"))
+            world.traffic()
+            id = await world.deploy("new@1")
+            assert (await world.answered_of("new@1")).ready
+            await world.write("swapped", "new@1", deployment=id)
+            await world.served()
+            await world.more(live, shadow)
+            gate, try_it = asyncio.Event(), deploying.try_member
+
+            async def later(*asked: Any, **more: Any) -> Any:
+                await gate.wait()
+                return await try_it(*asked, **more)
+
+            monkeypatch.setattr(deploying, "try_member", later)
+            await world.crash(live)
+            live = await world.follow("live")
+            second = await world.follow("live")  # nor is another one held up
+            await until(lambda: len(live._owned) == len(second._owned) == 1)
+            assert live._roster.ids == second._roster.ids == ("base@1",)
+            before = sum(world.positions())
+            await until(lambda: sum(world.positions()) >= before + 200)
+            assert live._roster.ids == second._roster.ids == ("base@1",)
+            gate.set()
+            await until(lambda: live._roster.ids == second._roster.ids == ("base@1", "new@1"))
+            await world.write("promoted", "new@1", deployment=id)
+            before = sum(world.positions())
+            await until(lambda: sum(world.positions()) >= before + 200)
+            await second.stop()
+            await until(lambda: len(live._owned) == 2)
+            await settle(world, live)
+            await until(lambda: world.caught_up(shadow))
+            await until(lambda: not any(shadow._roster.news(each) for each in shadow._owned.values()))
+            await until(lambda: world.caught_up(shadow))
+            assert sorted(await world.check("new@1")) == [1, 2]
 
     asyncio.run(run())
 
