@@ -64,8 +64,8 @@ class HostService(Service):
     """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions.
 
     With a `registry`, which is this host's own from then on, it runs the members that stand there instead and
-    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many). `isolate`
-    gives each member a process of its own.
+    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many), or those of
+    `members` where some are named. `isolate` gives each member a process of its own.
     """
 
     mundane_level = "debug"
@@ -120,9 +120,10 @@ class HostService(Service):
                 session = settings.kafka.session_timeout / 1000
                 self._roster = LiveRoster(registry, self._panel, recent=recent, session=session, **host)
             else:
-                self.group = f"{suite.name}.shadow.{share[0]}of{share[1]}"
+                if not members:
+                    self.group = f"{suite.name}.shadow.{share[0]}of{share[1]}"
                 host |= {"kafka": settings.kafka, "topic": self.topics.requests, "group": self.group}
-                self._roster = ShadowRoster(registry, self._panel, share=share, **host)
+                self._roster = ShadowRoster(registry, self._panel, share=share, only=members, **host)
 
     # -- start and stop
 

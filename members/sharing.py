@@ -1,4 +1,5 @@
-"""The shadow host's roster: its share of the registry's members, wherever the live host does not ask them."""
+"""The shadow host's roster: its share of the registry's members, or those that are named, wherever the live
+host does not ask them."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from members.registry.lifecycle import Registry
 from members.registry.log import RegistryLog
 from members.swapping import Steps, in_share, missed, reported, shadowed, shadowed_from, steps
 from streams.connect import check_topics, connecting, make_consumer, until_available
+from streams.errors import ConfigError
 from streams.settings import Kafka
 from streams.suite import Suite
 
@@ -75,7 +77,7 @@ class Marks:
 
 
 class ShadowRoster(Following):
-    """The members of its share (number, of how many) that score in the shadow. A Roster.
+    """The members of its share (number, of how many) that score in the shadow, or those of `only`. A Roster.
 
     topic: of the requests; group: the host's own consumer group.
     """
@@ -85,13 +87,15 @@ class ShadowRoster(Following):
         registry: RegistryLog,
         panel: Panel,
         *,
-        share: tuple[int, int],
+        share: tuple[int, int] = (0, 1),
+        only: Collection[str] = (),
         kafka: Kafka,
         topic: str,
         group: str,
         **host: Any,
     ) -> None:
         super().__init__(registry, panel, **host)
+        self._only = frozenset(only)
         self._share, self._kafka, self._topic, self._group = share, kafka, topic, f"{group}.acted"
         self._marks: Marks | None = None
         self._mine: tuple[str, ...] = ()
@@ -118,9 +122,18 @@ class ShadowRoster(Following):
             await self._marks.consumer.stop()
 
     async def open(self, declared: Suite) -> Suite:
-        """Load the shadow members of this share."""
+        """Load the shadow members of this share. Raises ConfigError for one of `only` that is not registered."""
         suite = await self._read(declared)
         self._look()
+        for name in sorted(self._only):
+            if name not in self.registry.entries:
+                raise ConfigError(
+                    f"there is no member {name} in the registry: check --member, or register it first "
+                    "(`chorus members add`, or `apply` for one of the suite file)"
+                )
+            if name not in self.registry.shadow:
+                state = self.registry.entries[name].state
+                log.info("member %s is %s: it is asked here once it is in the shadow", name, state)
         shadow = set(self.registry.shadow)
         self.panel.enlist(suite.members[name] for name in self._mine if name in shadow)
         await self.panel.load()
@@ -131,7 +144,8 @@ class ShadowRoster(Following):
         """Take note of the registry as it is by now."""
         if self._seen is not self.registry:
             self._seen = self.registry
-            self._mine = in_share(self.registry, *self._share)
+            mine = in_share(self.registry, *self._share)
+            self._mine = tuple(name for name in mine if name in self._only) if self._only else mine
             self._stairs.clear()
             self._crews.clear()
 

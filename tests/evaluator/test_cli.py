@@ -135,16 +135,15 @@ def test_servers_that_are_not_there(suite, command, sentence):
     assert "Traceback" not in done.stderr
 
 
-def test_a_member_that_is_not_in_the_suite(suite):
-    """`--member` with a name that nobody declared."""
-    done = chorus("shadow", "--suite", suite, "--member", "ghost@1")
-    one_sentence(done, 2, "there is no member ghost@1")
-
-
-def test_a_live_member_in_a_shadow_host(suite):
-    """It would answer before the live host does, and the first answer counts."""
-    done = chorus("shadow", "--suite", suite, "--member", "steep@1")
-    one_sentence(done, 2, "steep@1 is a live member")
+def test_a_member_that_is_registered_nowhere(suite, broker):
+    """`--member` with a name that nobody declared and nobody added."""
+    servers = ["--bootstrap-servers", broker.bootstrap_servers]
+    assert chorus("topics", "create", "--suite", suite, *servers).returncode == 0
+    done = chorus("shadow", "--suite", suite, "--member", "ghost@1", *servers)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "shadow-host stops: there is no member ghost@1 in the registry" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("share", ["2", "2/2", "-1/2", "a/b", "0/0"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -77,10 +78,12 @@ class Stage(World):
         del self._tasks[1:]
         await self.producer.flush()
 
-    async def follow(self, stage: Any, *, share: tuple[int, int] = (0, 1), trial: float = 20) -> HostService:
+    async def follow(
+        self, stage: Any, *, share: tuple[int, int] = (0, 1), members: Sequence[str] = (), trial: float = 20
+    ) -> HostService:
         """A host that follows the registry."""
         host = HostService(
-            self.suite, self.settings, stage=stage, members=[], name=f"{stage}-{len(self.hosts)}",
+            self.suite, self.settings, stage=stage, members=list(members), name=f"{stage}-{len(self.hosts)}",
             registry=RegistryLog(self.settings.kafka, self.suite.name), share=share,
         )  # fmt: skip
         host._roster._trial = trial  # type: ignore[union-attr]

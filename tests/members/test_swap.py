@@ -295,6 +295,47 @@ def test_shares_and_newcomers(embedded_broker: Broker) -> None:
     asyncio.run(run())
 
 
+def test_a_member_that_is_named_is_handed_over_as_well(broker: Broker) -> None:
+    """A shadow host of one member follows the registry: it asks nobody while the member is live, and takes it
+    up again after that. It may be one that was added, and not yet when the host was made."""
+    declared = suite(f"named-{broker.name}", member("other@1"))
+
+    async def run() -> None:
+        async with Stage(broker.bootstrap_servers, declared, session=1000) as world:
+            spec = declared.members["other@1"].model_copy(update={"name": "new"})
+            await world.write("added", "new@1", spec=spec)
+            live, shadow = await asyncio.gather(
+                world.follow("live"), world.follow("shadow", members=["new@1"])
+            )
+            assert shadow.group == f"{declared.name}.shadow.new@1"
+            assert shadow._panel.ids == ["new@1"]
+            world.traffic()
+            await world.more(live, shadow)
+            await world.promote("new@1")
+            await until(lambda: shadow._panel.ids == [])
+            low = {p: owned.position for p, owned in shadow._owned.items()}
+            await world.more(live, shadow)
+            await world.crash(shadow)
+            shadow = await world.follow("shadow", members=["new@1"])  # one that is live is no reason to end
+            await world.more(live, shadow)
+            assert shadow._panel.ids == []
+            high = {p: min(o.done, live._owned[p].done) for p, o in shadow._owned.items()}
+            await world.write("back_to_shadow", "new@1")
+            await world.served()
+            await until(lambda: shadow._panel.ids == ["new@1"])
+            await world.more(live, shadow)
+            await settle(world, live, shadow)
+            await until(lambda: not any(shadow._roster.news(each) for each in shadow._owned.values()))
+            await settle(world, live, shadow)
+            assert sorted(await world.check("new@1")) == [1, 2, 3]
+            asked = [v for v in await world.votes() if v.stage == "shadow"]
+            assert {name for v in asked for name in v.members} == {"new@1"}
+            for v in asked:
+                assert v.end == v.start or not low[v.partition] <= v.start < high[v.partition]
+
+    asyncio.run(run())
+
+
 def test_a_restart_while_a_member_bakes_that_has_gone_bad(
     embedded_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
