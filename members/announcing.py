@@ -20,8 +20,9 @@ from members.registry.events import Event
 from members.registry.log import RegistryLog
 from members.swapping import Steps, answers, steps_of, unsaid
 
-#: Seconds that a batch waits for the report of where its crew begins, before it goes on without.
-_ANNOUNCED_WITHIN = 5.0
+#: Seconds that a batch waits for the report of where its crew begins, before it goes on without. The report is
+#: written all the same, later: only a host that ends before that leaves a successor in the dark.
+_ANNOUNCED_WITHIN = 1.0
 #: Seconds after which a report is repeated where another host says otherwise.
 _AGAIN = 1.0
 
@@ -54,6 +55,7 @@ class Announcer:
         self._unsaid: dict[int, tuple[Owned, Steps]] = {}
         self._waived: set[tuple[Owned, int]] = set()
         self._late: list[_Late] = []
+        self._mute = False  # a batch has waited in vain, and nothing could be written since
         self._told: dict[tuple[Owned, int, int], float] = {}
         self._said = asyncio.Event()
         self._seen: object = None
@@ -142,6 +144,7 @@ class Announcer:
             await self._log.append(self._write(revision, {o.partition: at for o, (at, _) in now}))
             self._told |= {(owned, *step): self._clock() for owned, step in now}
             self.look()
+        self._mute = False
 
     def _due(self) -> list[tuple[Owned, tuple[int, int]]]:
         """The first thing to be said of each partition, where it has not just been said."""
@@ -165,8 +168,9 @@ class Announcer:
             return owner is owned and missing and (owned, revision) not in self._waived
 
         try:
-            async with asyncio.timeout(_ANNOUNCED_WITHIN):
+            async with asyncio.timeout(0 if self._mute else _ANNOUNCED_WITHIN):
                 while waits():
                     await self._said.wait()
         except TimeoutError:
+            self._mute = True
             self._waived.add((owned, revision))  # the answers matter more

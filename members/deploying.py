@@ -37,7 +37,7 @@ from streams.suite import FeatureType, MemberSpec, Suite
 log = logging.getLogger("chorus")
 
 #: Seconds that reading the registry may take when a partition is taken over.
-_READ_WITHIN = 2.0
+_READ_WITHIN = 1.0
 #: Seconds for which that is not tried again where it failed.
 _BLIND = 30.0
 

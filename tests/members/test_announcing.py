@@ -13,6 +13,7 @@ from members.ownership import Owned
 from members.registry.events import Event
 from members.registry.lifecycle import Entry, Registry, fold
 from members.swapping import steps
+from streams.errors import Unavailable
 from streams.suite import MemberSpec
 from streams.watermark import Watermark
 
@@ -182,5 +183,40 @@ def test_what_has_waited_is_not_reported_when_the_partition_has_gone() -> None:
         await host.says.send()
         await asyncio.wait_for(waiting, 2)
         assert host.stairs == [(0, 1)]
+
+    asyncio.run(run())
+
+
+def test_the_registry_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it does not answer the first answers of the next partitions and revisions go out at once; after it
+    has answered they wait again, so that a successor knows where they begin."""
+    monkeypatch.setattr(announcing, "_ANNOUNCED_WITHIN", 0.01)
+
+    async def run() -> None:
+        host = Host()
+        await host.says.send()
+        write, sent = host.log.append, asyncio.Event()
+
+        async def away(_: Event) -> Any:
+            raise Unavailable("no")
+
+        host.log.append = away  # type: ignore[method-assign]
+        host.swap(100, 2)
+        await host.says.announced(2, 0)
+        monkeypatch.setattr(announcing, "_ANNOUNCED_WITHIN", 60.0)
+        host.swap(110, 3)
+        with pytest.raises(Unavailable):
+            await host.says.send()
+        await asyncio.wait_for(host.says.announced(3, 0), 5)
+        host.log.append = write  # type: ignore[method-assign]
+        await host.says.send()
+        assert host.stairs == [(0, 1), (100, 2), (110, 3)]
+        host.swap(120, 1)
+        waiting = asyncio.create_task(host.says.announced(1, 0))
+        waiting.add_done_callback(lambda _: sent.set())
+        await asyncio.sleep(0)
+        assert not sent.is_set()
+        await host.says.send()
+        await asyncio.wait_for(sent.wait(), 5)
 
     asyncio.run(run())
