@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from members.ownership import Owned
@@ -44,13 +44,13 @@ class Finding:
         # A timestamp lies at most so far ahead of the moment at which its record was produced.
         instant = max(0, since - self._settings.limits.max_future)
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._tps, instant))
-        committed = await self._committed(group)
+        progress = await self._committed(group)
         host, out = self._settings.host, {}
         for tp in self._tps:
             begin, at = begins[tp], found.get(tp)
             if at is not None and at.timestamp >= instant and at.offset > begin:  # else it is no answer
                 begin = at.offset
-            done = committed[tp]
+            done = progress[tp]
             # Beyond the end: it was committed for a topic that has been made anew since.
             fresh = not 0 <= done.offset <= ends[tp] or not _as_far_back(done.metadata, since)
             if not fresh:
@@ -61,14 +61,14 @@ class Finding:
         return since, out
 
     async def _committed(self, group: str) -> Mapping[TopicPartition, Any]:
-        """Offsets with their metadata; a broker that is new has to find them first. Raises Unavailable."""
+        """Offsets with their metadata, for every partition; a broker that is new has to find them first.
+
+        Raises Unavailable.
+        """
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                found: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(
-                    group, partitions=self._tps
-                )
-                return found
+                return await committed(self._admin, group, self._tps)
             except KafkaError as error:
                 if time.monotonic() > deadline:
                     raise Unavailable(
@@ -88,6 +88,18 @@ class Finding:
                 newest = max(newest, int(decoder.decode(records).times.max(initial=0)))
                 waiting.discard(tp)
         return newest
+
+
+async def committed(admin: Any, group: str, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Any]:
+    """What a consumer group has committed of each partition, with its metadata; offset -1: nothing.
+
+    Raises KafkaError, also where the broker does not tell of all of them: aiokafka takes an error of the whole
+    group (its coordinator is not there yet) for an empty answer.
+    """
+    found: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(group, partitions=list(tps))
+    if any(tp not in found for tp in tps):
+        raise GroupCoordinatorNotAvailableError("its coordinator is not available")
+    return found
 
 
 def _as_far_back(metadata: str, since: int) -> bool:

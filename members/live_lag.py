@@ -10,6 +10,8 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from members.finding import committed
+
 log = logging.getLogger("chorus")
 
 _NOBODY = frozenset(("Empty", "Dead"))
@@ -67,7 +69,7 @@ class LiveLag:
     async def look(self) -> None:
         """Bring `lag` and `too_far` up to date; where the broker does not answer they stay as they are."""
         try:
-            offsets = await self._admin.list_consumer_group_offsets(self._group, partitions=self._tps)
+            offsets = await committed(self._admin, self._group, self._tps)
             ends = await self._consumer.end_offsets(self._tps)
         except (KafkaError, OSError) as error:
             log.debug("live lag is not known now: %r", error)
