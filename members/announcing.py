@@ -20,8 +20,8 @@ from members.registry.events import Event
 from members.registry.log import RegistryLog
 from members.swapping import Steps, answers, steps_of, unsaid
 
-#: Seconds that a batch waits for the report of where its crew begins, before it goes on without. The report is
-#: written all the same, later: only a host that ends before that leaves a successor in the dark.
+#: Seconds that a batch waits for the report of where its crew begins, before it goes on without. The report
+#: is written all the same, later: only a host that ends before that leaves a successor in the dark.
 _ANNOUNCED_WITHIN = 1.0
 #: Seconds after which a report is repeated where another host says otherwise.
 _AGAIN = 1.0

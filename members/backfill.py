@@ -8,6 +8,11 @@ something twice is harmless, since the first record that covers a position wins.
 It ends where the log ended when it began. What the broker says of that may be low (the embedded one's is), so
 that it goes on a little: until nothing more comes, or what comes was produced later, or is covered by the
 candidate's own host.
+
+It does not overtake the live hosts. A candidate may be promoted at any moment, and is then asked by them from
+where they stand, so that their answers would come second where it had been. That where it ends was fixed when
+it began is no protection: they may be behind that. What they have answered and committed they never answer
+otherwise, whatever the registry says later.
 """
 
 from __future__ import annotations
@@ -26,8 +31,10 @@ from members.finding import Finding
 from members.live_lag import LiveLag
 from members.ownership import group_of
 from members.panel import Panel
-from members.replay import Outcome, Place, Progress, missing, stretch
+from members.registry.log import RegistryLog
+from members.replay import Outcome, Place, Progress, after, left, outcome, stretch
 from members.sending import Sender
+from members.standing import NotAShadow, Standing
 from streams.connect import admin_client, check_topics, make_consumer, make_producer, unavailable
 from streams.errors import Unavailable
 from streams.metrics import Metrics, set_optional
@@ -104,13 +111,14 @@ class Backfill:
         self._consumer: Any = None
         self._producer: Any = None
         self._admin: Any = None
+        self._standing = Standing(RegistryLog(settings.kafka, suite.name), member)
 
     def stop(self) -> None:
         """End soon: what is under way is finished and committed."""
         self._stopping = True
 
     async def run(self) -> Outcome:
-        """Do it. Raises Unavailable, MemberFailed, ChorusError; what is written by then stays, and counts."""
+        """Do it. Raises Unavailable, MemberFailed, NotAShadow; what is written by then stays, and counts."""
         watching: asyncio.Task[None] | None = None
         try:
             await self._panel.load()
@@ -152,6 +160,7 @@ class Backfill:
         except KafkaError as error:
             raise unavailable(kafka, error) from None
         self._admin = await admin_client(kafka)
+        await self._standing.start()
         self._tps = [TopicPartition(self.topics.requests, p) for p in range(counts[self.topics.requests])]
         self._consumer.assign(self._tps)
         live = group_of(self.suite.name, "live", ())
@@ -178,7 +187,7 @@ class Backfill:
             place.target = max(place.target, *covered[-1:], 0)
             self._go_on(place)
             place.cut = place.cut and place.owned.position == place.begin
-        self._total = self._left()
+        self._total = left(self.places, self._covered)
 
     async def _lost_place(self) -> None:
         """Retention has overtaken the reading: go on at the beginning of what there is."""
@@ -200,11 +209,11 @@ class Backfill:
             for place in self.places.values():
                 if not place.finished:
                     self._go_on(place)
-        if self._live.too_far:
+        reading = self._reading()
+        if not reading:
             await asyncio.sleep(_TICK)
             self._paused += _TICK
         else:
-            reading = [place.tp for place in self.places.values() if not place.finished]
             data = await self._consumer.getmany(
                 *reading, timeout_ms=int(_TICK * 1000), max_records=self.settings.host.batch
             )
@@ -216,6 +225,10 @@ class Backfill:
             self._due = time.monotonic() + _TICK
             await self._commit()
             self._report()
+
+    def _reading(self) -> list[TopicPartition]:
+        every = self.places.values()
+        return [each.tp for each in every if not (each.finished or self._live.waits(each.tp))]
 
     def _take(self, place: Place, records: list[Any]) -> None:
         owned, last = place.owned, False
@@ -232,10 +245,17 @@ class Backfill:
                     records, end, last = records[:i], record.offset, True
                     break
             last = last or end >= place.target + _LOW
+        released = self._live.released(place.tp, records)
+        held = len(released) < len(records)
+        if held:
+            records, last = released, not self._live.run
+            end = records[-1].offset + 1 if records else owned.position
         if records:
             self._spawn(place, records, owned.position, end)
         owned.position = max(owned.position, end) if records else owned.position
         place.heard = time.monotonic()
+        if held:
+            self._consumer.seek(place.tp, owned.position)
         if last:
             place.finished = True
         else:
@@ -257,7 +277,8 @@ class Backfill:
         """Finish the places that have nothing more, the broker having said so."""
         for place in self.places.values():
             quiet = time.monotonic() - place.heard
-            if place.finished or quiet < _QUIET + min(1.0, self.settings.kafka.patience / 1000):
+            enough = quiet >= _QUIET + min(1.0, self.settings.kafka.patience / 1000)
+            if place.finished or self._live.waits(place.tp) or not enough:
                 continue
             polled = self._consumer.last_poll_timestamp(place.tp)
             if polled is None or time.time() - polled / 1000 > quiet:
@@ -272,7 +293,7 @@ class Backfill:
         if records:
             work = self._scorer.score(place, records, start, end, self.since, before)
         else:
-            work = _after(place, end, before)
+            work = after(place, end, before)
         place.last = task = asyncio.create_task(work)
         self._batches.add(task)
         task.add_done_callback(self._finished)
@@ -285,7 +306,7 @@ class Backfill:
     # -- beside the loop
 
     async def _watch(self) -> None:
-        """Look again and again at how the live host is and at what has been covered."""
+        """Look again and again at what has been covered, what the member is, and how the live hosts are."""
         while True:
             await asyncio.sleep(self.settings.backfill.check_every / 1000)
             await self._look()
@@ -296,6 +317,10 @@ class Backfill:
             self._looked = True
         except Unavailable as error:
             log.debug("what is covered is not known now: %s", error)
+        try:
+            await self._standing.look()
+        except NotAShadow as error:
+            self._failure = self._failure or error
         await self._live.look()
 
     async def _commit(self) -> None:
@@ -330,7 +355,7 @@ class Backfill:
         for task in self._batches:
             task.cancel()
         clients = [client for client in (self._consumer, self._producer) if client is not None]
-        closing = [client.stop() for client in clients]
+        closing = [client.stop() for client in (*clients, self._standing)]
         if self._admin is not None:
             closing.append(self._admin.close())
         await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _PATIENCE)
@@ -338,25 +363,18 @@ class Backfill:
 
     # -- saying how far it is
 
-    def _left(self) -> int:
-        return sum(
-            missing(self._covered.get(p, ()), place.owned.done, place.target)
-            for p, place in self.places.items()
-            if not (place.finished and place.owned.done == place.owned.position)
-        )
-
     def _report(self) -> None:
         every = list(self.places.values())
         marks = [(at, place.finished) for place in every if (at := place.reached) is not None]
         moving = [mark for mark, finished in marks if not finished]
         reached = min(moving) if moving else max((mark for mark, _ in marks), default=None)
         progress = Progress(
-            done=max(0, self._total - self._left()),
+            done=max(0, self._total - left(self.places, self._covered)),
             total=self._total,
             requests=sum(place.requests for place in every),
             event_time=reached,
             seconds=time.monotonic() - self._clock - self._paused,
-            throttled=self._live.too_far,
+            throttled=any(not place.finished and self._live.waits(place.tp) for place in every),
             live_lag=self._live.lag,
         )
         self._shown.done.set(progress.done)
@@ -367,16 +385,7 @@ class Backfill:
         self._tell(progress)
 
     def _outcome(self) -> Outcome:
-        cuts = [place.first for place in self.places.values() if place.cut and place.first is not None]
-        cut = min(cuts, default=None)
-        return Outcome(
-            finished=all(place.finished for place in self.places.values()),
-            requests=sum(place.requests for place in self.places.values()),
-            seconds=time.monotonic() - self._clock,
-            since=self.since,
-            places=self.places,
-            cut=cut if cut is not None and cut >= self.since + self.suite.bucket else None,
-        )
+        return outcome(self.places, self.since, self.suite.bucket, time.monotonic() - self._clock)
 
     def _on_member(self, kind: str, member: str, detail: str) -> None:
         self._metrics.member_events.labels(member, kind).inc()
@@ -384,11 +393,3 @@ class Backfill:
             self._reason = detail
             if hasattr(self, "_scorer"):
                 self._scorer.reason = detail
-
-
-async def _after(place: Place, end: int, before: asyncio.Task[None] | None) -> None:
-    if before is not None:
-        await asyncio.wait({before})
-        if before.cancelled() or before.exception() is not None:
-            raise asyncio.CancelledError
-    place.owned.done = end

@@ -4,7 +4,7 @@ A member that is deployed is tried in a process of its own, loaded beside those 
 requests, and reported `ready` or `refused`. When the registry says that it is swapped in, the next positions
 that are handed out belong to the new crew, whose revision and first positions are reported as `serving`.
 
-A host that is started while a member bakes begins as the suite was before that one, and takes it in the same way.
+A host that is started while a member bakes begins as the suite was before, and takes it in in the same way.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LiveRoster(Following):
         revision, baking = self.registry.revision, self._baking()
         if baking is not None:
             revision = self._before(baking)
-            # A member that ends its process while it votes would do so for ever: a second start is one too many.
+            # One that ends its process while it votes would do so for ever: a second start is one too many.
             if times := sum(ended(process) for process in baking.starts.get(self.name, {}).values()):
                 self._refuse(baking, f"this host ended {times + 1} times while it was baking")
             else:
@@ -114,7 +114,7 @@ class LiveRoster(Following):
         return max(fit, default=swap - 1)
 
     async def _tell_start(self, name: str) -> None:
-        """Put on record that this host was started anew while a member baked, before it asks that for anything."""
+        """Put on record, before it is asked for anything, that this host was started while a member baked."""
         baking, at = self._baking(), (name, self._anew)
         if baking is None or (baking.member, baking.id) != at:
             return

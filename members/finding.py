@@ -93,8 +93,8 @@ class Finding:
 async def committed(admin: Any, group: str, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Any]:
     """What a consumer group has committed of each partition, with its metadata; offset -1: nothing.
 
-    Raises KafkaError, also where the broker does not tell of all of them: aiokafka takes an error of the whole
-    group (its coordinator is not there yet) for an empty answer.
+    Raises KafkaError, also where the broker does not tell of all of them: aiokafka takes an error of the
+    whole group (its coordinator is not there yet) for an empty answer.
     """
     found: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(group, partitions=list(tps))
     if any(tp not in found for tp in tps):

@@ -64,8 +64,8 @@ class HostService(Service):
     """Runs `members` (ids) of the suite over its requests. `ready` once it has its first partitions.
 
     With a `registry`, which is this host's own from then on, it runs the members that stand there instead and
-    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many), or those of
-    `members` where some are named. `isolate` gives each member a process of its own.
+    follows its changes: a live host all live ones, a shadow host its `share` (number, of how many), or those
+    of `members` where some are named. `isolate` gives each member a process of its own.
     """
 
     mundane_level = "debug"

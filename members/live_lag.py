@@ -1,4 +1,4 @@
-"""How far the live hosts are behind, and whether what could wait should make way for them."""
+"""How far the live hosts have come and are behind, and whether what could wait should make way for them."""
 
 from __future__ import annotations
 
@@ -60,14 +60,40 @@ class LiveLag:
         self._moved = clock()
         #: records; None where nobody runs live
         self.lag: int | None = None
+        self._known = False
+        self._waiting: dict[TopicPartition, float] = {}
 
     @property
     def too_far(self) -> bool:
         """Whether to pause."""
         return self._throttle.on
 
+    @property
+    def run(self) -> bool:
+        """Whether live hosts run, as far as is known."""
+        return not self._known or self.lag is not None
+
+    def answered(self, tp: TopicPartition) -> float:
+        """The offset before which live hosts have answered everything: infinite where nobody ever ran live, 0
+        where that is not known yet."""
+        if not self._known:
+            return 0
+        return self._at.get(tp, 0) if self._at else float("inf")
+
+    def released(self, tp: TopicPartition, records: list[Any]) -> list[Any]:
+        """Those of the records that they have answered; lacks one, `waits` until they have come further."""
+        end = self.answered(tp)
+        if not records or records[-1].offset < end:
+            return records
+        self._waiting[tp] = end
+        return [record for record in records if record.offset < end]
+
+    def waits(self, tp: TopicPartition) -> bool:
+        """Whether what comes next there is theirs to answer first, and they run."""
+        return self.too_far or (self.run and self.answered(tp) <= self._waiting.get(tp, -1))
+
     async def look(self) -> None:
-        """Bring `lag` and `too_far` up to date; where the broker does not answer they stay as they are."""
+        """Bring all of it up to date; where the broker does not answer they stay as they are."""
         try:
             offsets = await committed(self._admin, self._group, self._tps)
             ends = await self._consumer.end_offsets(self._tps)
@@ -81,6 +107,7 @@ class LiveLag:
         lag = sum(max(0, ends[tp] - offset) for tp, offset in at.items())
         still = lag > 0 and self._clock() - self._moved > _STILL
         self.lag = None if not at or nobody or still else lag
+        self._known = True
         was = self._throttle.on
         if self._throttle.update(self.lag) != was:
             what = "going on" if was else "pausing until they have caught up"

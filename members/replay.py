@@ -113,3 +113,35 @@ class Outcome:
             str(p): {"from": place.begin, "to": place.owned.done, "requests": place.requests}
             for p, place in sorted(self.places.items())
         }
+
+
+def left(places: Mapping[int, Place], covered: Mapping[int, Sequence[int]]) -> int:
+    """How many positions are still to be done."""
+    return sum(
+        missing(covered.get(p, ()), place.owned.done, place.target)
+        for p, place in places.items()
+        if not (place.finished and place.owned.done == place.owned.position)
+    )
+
+
+def outcome(places: Mapping[int, Place], since: int, bucket: int, seconds: float) -> Outcome:
+    """What has been done, of a suite whose buckets are so long (ms)."""
+    cuts = [place.first for place in places.values() if place.cut and place.first is not None]
+    cut = min(cuts, default=None)
+    return Outcome(
+        finished=all(place.finished for place in places.values()),
+        requests=sum(place.requests for place in places.values()),
+        seconds=seconds,
+        since=since,
+        places=places,
+        cut=cut if cut is not None and cut >= since + bucket else None,
+    )
+
+
+async def after(place: Place, end: int, before: asyncio.Task[None] | None) -> None:
+    """Note that all up to `end` is done, once the batch before it is."""
+    if before is not None:
+        await asyncio.wait({before})
+        if before.cancelled() or before.exception() is not None:
+            raise asyncio.CancelledError
+    place.owned.done = end

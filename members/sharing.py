@@ -122,7 +122,7 @@ class ShadowRoster(Following):
             await self._marks.consumer.stop()
 
     async def open(self, declared: Suite) -> Suite:
-        """Load the shadow members of this share. Raises ConfigError for one of `only` that is not registered."""
+        """Load the shadow members of this share. Raises ConfigError where one of `only` is not registered."""
         suite = await self._read(declared)
         self._look()
         for name in sorted(self._only):

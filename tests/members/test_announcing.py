@@ -188,8 +188,8 @@ def test_what_has_waited_is_not_reported_when_the_partition_has_gone() -> None:
 
 
 def test_the_registry_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it does not answer the first answers of the next partitions and revisions go out at once; after it
-    has answered they wait again, so that a successor knows where they begin."""
+    """While it does not answer, the first answers of the next partitions and revisions go out at once; after
+    that they wait again, so that a successor knows where they begin."""
     monkeypatch.setattr(announcing, "_ANNOUNCED_WITHIN", 0.01)
 
     async def run() -> None:

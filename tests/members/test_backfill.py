@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,11 @@ from members import backfill, careful
 from members.backfill import Backfill
 from members.careful import MemberFailed, trim
 from members.live_lag import Throttle
+from members.registry.events import Kind
+from members.registry.lifecycle import draft
+from members.registry.log import RegistryLog
 from members.replay import Outcome, Progress, missing, stretch
+from members.standing import NotAShadow
 from streams.batch import Batch
 from streams.connect import make_consumer
 from streams.metrics import Metrics
@@ -254,6 +259,25 @@ def test_a_member_that_fails_now_and_then_is_asked_again(
     asyncio.run(run())
 
 
+@asynccontextmanager
+async def answered_up_to(world: World, *offsets: int) -> AsyncIterator[Callable[..., Any]]:
+    """Live hosts that have answered the partitions up to there, or as far as what is yielded is told."""
+    live = make_consumer(world.settings.kafka, group=f"{world.suite.name}.live")
+    live.subscribe([world.topics.requests])
+    await live.start()
+    places = [TopicPartition(world.topics.requests, p) for p in (0, 1)]
+    await until(lambda: len(live.assignment()) == 2)
+
+    async def move(*offsets: int) -> None:
+        await live.commit(dict(zip(places, offsets, strict=True)))
+
+    await move(*offsets)
+    try:
+        yield move
+    finally:
+        await live.stop()
+
+
 def test_it_makes_way_while_the_live_hosts_are_behind(broker: Broker) -> None:
     """It pauses, says so, and goes on once they have caught up. Hosts that have stopped hold nothing up."""
 
@@ -261,24 +285,84 @@ def test_it_makes_way_while_the_live_hosts_are_behind(broker: Broker) -> None:
         async with world_on(broker, suite_with(), max_lag=100) as world:
             for _ in range(10):  # the embedded broker's end of the log is low by the last batch
                 await world.send(40)
-            live = make_consumer(world.settings.kafka, group=f"{world.suite.name}.live")
-            live.subscribe([world.topics.requests])
-            await live.start()
-            places = [TopicPartition(world.topics.requests, p) for p in (0, 1)]
-            await until(lambda: len(live.assignment()) == 2)
-            await live.commit(dict.fromkeys(places, 0))
-            told: list[Progress] = []
-            metrics = Metrics()
-            filling = asyncio.create_task(fill(world, tell=told.append, metrics=metrics))
-            await until(lambda: any(progress.throttled for progress in told))
-            assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 1
-            assert told[-1].requests == 0
-            assert (told[-1].live_lag or 0) > 100
-            await live.commit(dict.fromkeys(places, 200))
-            assert (await filling).requests == 400
-            assert not told[-1].throttled
-            assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 0
-            await live.stop()
+            async with answered_up_to(world, 0, 0) as move:
+                told: list[Progress] = []
+                metrics = Metrics()
+                filling = asyncio.create_task(fill(world, tell=told.append, metrics=metrics))
+                await until(lambda: any(progress.throttled for progress in told))
+                assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 1
+                assert told[-1].requests == 0
+                assert (told[-1].live_lag or 0) > 100
+                await move(200, 200)
+                assert (await filling).requests == 400
+                assert not told[-1].throttled
+                assert metrics.registry.get_sample_value("chorus_backfill_throttled") == 0
+
+    asyncio.run(run())
+
+
+def test_it_does_not_overtake_the_live_hosts(broker: Broker) -> None:
+    """They may still answer that, and with the candidate if it is promoted: it waits for them there."""
+
+    async def run() -> None:
+        async with world_on(broker, suite_with()) as world:
+            for _ in range(10):
+                await world.send(40)
+            async with answered_up_to(world, 120, 200) as move:
+                told: list[Progress] = []
+                filling = asyncio.create_task(fill(world, tell=told.append))
+                await until(lambda: bool(told) and told[-1].requests == 320 and told[-1].throttled)
+                await move(150, 200)
+                await until(lambda: told[-1].requests == 350)
+                assert not filling.done()
+                ranges = covering(await world.votes())
+                assert [one_after_the_other(ranges[p]) for p in (0, 1)] == [(0, 150), (0, 200)]
+                await move(200, 200)
+                assert (await filling).requests == 400
+
+    asyncio.run(run())
+
+
+def test_it_ends_where_live_hosts_that_have_stopped_have_come(broker: Broker) -> None:
+    """They may go on from there with the candidate; nobody waits for them."""
+
+    async def run() -> None:
+        async with world_on(broker, suite_with()) as world:
+            for _ in range(10):
+                await world.send(40)
+            async with answered_up_to(world, 120, 200):
+                pass
+            outcome = await fill(world)
+            assert (outcome.finished, outcome.requests) == (True, 320)
+            assert outcome.partitions()["0"]["to"] == 120
+
+    asyncio.run(run())
+
+
+def test_a_candidate_that_is_swapped_in_ends_it(broker: Broker) -> None:
+    """With one sentence, at the next look; and nothing is written that the live hosts have not answered."""
+
+    async def run() -> None:
+        async with world_on(broker, suite_with()) as world:
+            for _ in range(10):
+                await world.send(40)
+            kafka = world.settings.kafka
+            async with answered_up_to(world, 50, 50), RegistryLog(kafka, world.suite.name) as registry:
+                await registry.found(world.suite, "test")
+                told: list[Progress] = []
+                filling = asyncio.create_task(fill(world, tell=told.append))
+                await until(lambda: bool(told) and told[-1].requests == 100)
+                for kind in ("approved", "queued", "deploying", "ready", "swapped"):
+                    more = {"override": True} if kind == "approved" else {}
+                    now, kind_ = registry.registry, cast("Kind", kind)
+                    event = draft(now, kind_, "new@1", who="t", why="y", at=1, deployment="d", **more)
+                    await registry.append(event)
+                with pytest.raises(NotAShadow, match=r"new@1 is baking by now, and only a shadow"):
+                    await filling
+                assert len(first_votes(await world.votes(), "shadow")) == 100
+                with pytest.raises(NotAShadow):
+                    await fill(world, covered=covered_by(await world.votes()))
+                assert len(first_votes(await world.votes(), "shadow")) == 100
 
     asyncio.run(run())
 
