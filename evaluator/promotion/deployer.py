@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluator.history import History
-from evaluator.promotion.guardrails import CYCLES, answering_since, baked, breach
+from evaluator.promotion.guardrails import CYCLES, answered_without, answering_since, baked, breach
 from evaluator.promotion.slot import hold, release
 from evaluator.promotion.steps import View, next_step
 from members.registry.lifecycle import Registry
@@ -168,7 +168,8 @@ class Deployer:
         return now - self._read >= _BEHIND
 
     def _watch(self, registry: Registry, history: History, watermark: int) -> tuple[int | None, str | None]:
-        """Event time since which requests are answered with the baking member, and what is wrong with it."""
+        """Event time since which requests are answered with the baking member, later by what was answered
+        without it since, and what is wrong with it."""
         deployment, policy = registry.deployment, self._declared.policy
         if deployment is None or deployment.revision is None:
             return None, None
@@ -186,7 +187,8 @@ class Deployer:
         found = baked(
             cells, deployment.member, registry.live, since, cycle=policy.block, replaced=deployment.replaces
         )
-        return max(since, swapped), breach(found, policy)
+        without = answered_without(cells, deployment.revision, since) * self._declared.bucket
+        return max(since, swapped) + without, breach(found, policy)
 
 
 def _verdicts(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

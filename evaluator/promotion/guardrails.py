@@ -58,6 +58,17 @@ def answering_since(cells: Cells, revision: int, start: int) -> int | None:
     return int(later.min()) if len(later) else None
 
 
+def answered_without(cells: Cells, revision: int, since: int) -> int:
+    """How many buckets after `since` show answers of earlier revisions, and none of `revision` or later ones.
+
+    A host that is started anew while a member bakes answers without it at first: that is no time of baking.
+    """
+    answered = (cells.state & ANSWERED) > 0
+    with_it = cells.revision[cells.pattern] >= revision
+    alone = np.setdiff1d(cells.bucket[answered & ~with_it], cells.bucket[answered & with_it])
+    return int((cells.starts[alone] > since).sum())
+
+
 def baked(
     cells: Cells, member: str, live: Sequence[str], since: int, *, cycle: int, replaced: str | None = None
 ) -> Baked | None:

@@ -28,6 +28,9 @@ class Admin:
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         return {TPS[p]: OffsetAndMetadata(at, "") for p, at in answer.items()}
 
+    async def describe_consumer_groups(self, groups: list[str]) -> list[Any]:
+        return []
+
 
 class Consumer:
     async def end_offsets(self, tps: Any) -> dict[Any, int]:

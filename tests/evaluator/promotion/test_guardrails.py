@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluator.cells import ANSWERED, Bucket, join
-from evaluator.promotion.guardrails import Baked, answering_since, baked, breach
+from evaluator.promotion.guardrails import Baked, answered_without, answering_since, baked, breach
 from streams.suite import DAY, Policy
 
 HOUR = 3_600_000
@@ -169,6 +169,21 @@ def test_late_requests_do_not_move_the_beginning():
     cells = story(steady, failed=60, late=7)
     assert answering_since(cells, 2, 0) == int(cells.starts[10])
     assert judged(cells) is not None
+
+
+def test_what_was_answered_without_it_is_no_time_of_baking():
+    """Buckets that only an earlier revision answered; one that several hosts answered counts."""
+    both = ("a@1", "c@1")
+    out = []
+    for i, revisions in enumerate([(2,), (1,), (2, 1), (1,), (1,), (2,), ()]):
+        for revision in revisions or (2,):
+            sets = {("a@1",): (5, 0, 0)} if revisions else {}
+            answers = both if revision == 2 else ("a@1",)
+            out.append(bucket(START + i * BUCKET, sets, revision=revision, answers=answers))
+    cells = join([(SLOTS, out[:3]), (SLOTS, out[3:])], list(SLOTS))
+    assert answering_since(cells, 2, START) == START
+    assert answered_without(cells, 2, START) == 3
+    assert answered_without(cells, 2, START + BUCKET) == 2
 
 
 def test_nothing_is_said_before_a_bucket_is_full_and_of_few_requests():
