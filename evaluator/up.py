@@ -134,8 +134,8 @@ class Up:
             port = free_port()
             self.webs[name] = f"http://{reach}:{port}"
             command = [*chorus, *command, "--name", name, "--web-port", str(port)]
-            # A candidate that ends its host must not end the others' evaluation.
-            careful = ["--isolate"] if name.startswith("shadow-host") else []
+            # A member that ends its host must not end the answers, or the evaluation, of the others.
+            careful = ["--isolate"] if "-host-" in name else []
             children.append(Child(name, command, env, careful))
         return children
 

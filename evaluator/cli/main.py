@@ -90,13 +90,15 @@ def _share(text: str, named: list[str] | None) -> tuple[int, int]:
 def serve(
     *,
     suite: SuiteFile,
+    isolate: Annotated[bool, Parameter(negative="", help="Give each member a process of its own.")] = False,
     bootstrap_servers: Servers = None,
     redis_url: RedisUrl = None,
     web_port: WebPort = None,
     name: Name = "live-host",
 ) -> int:
     """Run the live host: all live members in one process, answering decisions."""
-    return _host("live", suite, None, name, open_suite(suite, bootstrap_servers, redis_url, web_port))
+    opened = open_suite(suite, bootstrap_servers, redis_url, web_port)
+    return _host("live", suite, None, name, opened, isolate=isolate)
 
 
 @app.command(group=PROCESSES)

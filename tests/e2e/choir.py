@@ -44,9 +44,9 @@ class Deadly(Above):
 
 
 class Fatal(Above):
-    """In a shadow host it ends the process that asks it."""
+    """It ends the process that asks it: its host, or its own."""
 
     def vote(self, batch):
-        if "shadow" in sys.argv or "spawn_main" in "".join(sys.orig_argv):
+        if {"shadow", "serve"} & set(sys.argv) or "spawn_main" in "".join(sys.orig_argv):
             os._exit(3)
         return super().vote(batch)

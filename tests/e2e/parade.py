@@ -41,12 +41,14 @@ def fires(member: str, features: dict[str, float]) -> bool:
     return features[feature] > above
 
 
-def write_suite(folder: Path, *, members: tuple[str, ...], mode: str = "advise", more: str = "") -> SuiteFile:
-    """The suite file and the module of its members; base@1 is live, the others are candidates."""
+def write_suite(
+    folder: Path, *, members: tuple[str, ...], live: tuple[str, ...] = ("base@1",), bake: str = "12h"
+) -> SuiteFile:
+    """The suite file and the module of its members; those that are not `live` are candidates."""
     name = f"promo-{uuid.uuid4().hex[:8]}"
     parts = [
         f'[[member]]\nname = "{who.partition("@")[0]}"\nversion = "{who.partition("@")[2]}"\n'
-        f'stage = "{"live" if who == "base@1" else "shadow"}"\nowner = "{who[:3]}@example.com"\n'
+        f'stage = "{"live" if who in live else "shadow"}"\nowner = "{who[:3]}@example.com"\n'
         f'loader = "choir:{CLASSES.get(who, "Above")}"\n'
         f'params = {{ feature = "{RULES[who][0]}", above = {RULES[who][1]} }}\nbudget_ms = 5000\n'
         for who in members
@@ -56,7 +58,7 @@ def write_suite(folder: Path, *, members: tuple[str, ...], mode: str = "advise",
     path.write_text(
         f'name = "{name}"\nbucket = "1h"\nwindows = ["1d", "7d"]\nretention = "400d"\n\n'
         '[labels]\nhorizon = "3h"\n\n'
-        f'[policy]\nmode = "{mode}"\nmin_span = "3d"\nbake = "12h"\ncooldown = "12h"\n{more}\n'
+        f'[policy]\nmin_span = "3d"\nbake = "{bake}"\ncooldown = "12h"\n\n'
         f"[features]\n{features}\n\n" + "\n".join(parts),
         encoding="utf-8",
     )

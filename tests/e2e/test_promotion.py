@@ -220,18 +220,22 @@ def check_evaluation(watcher: Watcher) -> None:
         assert after - before >= 6 * HOUR, (deployment, before, after, len(sampled))
 
 
-async def check_decisions(up: Up, parade: Parade, log: RegistryLog, revisions: set[int]) -> None:
-    """Every request is decided; a revision gives it one answer, which is the OR of the revision's members."""
+async def decided(up: Up, parade: Parade) -> list[dict[str, Any]]:
+    """All decisions, once every request that was sent has one."""
     wanted = set(parade.sent)
 
     def missing(records: list[Any]) -> set[str]:
         return wanted - {json.loads(record.value)["request_id"] for record in records}
 
     records = await read_topic(up.bootstrap, up.suite.topic("decisions"), missing)
+    return [json.loads(record.value) for record in records]
+
+
+async def check_decisions(up: Up, parade: Parade, log: RegistryLog, revisions: set[int]) -> None:
+    """Every request is decided; a revision gives it one answer, which is the OR of the revision's members."""
     answers: dict[tuple[str, int], set[str]] = defaultdict(set)
     seen: Counter[int] = Counter()
-    for record in records:
-        decision = json.loads(record.value)
+    for decision in await decided(up, parade):
         revision, features = decision["revision"], parade.sent[decision["request_id"]]
         assert set(decision["fired"]) <= set(log.registry.lives[revision])
         assert decision["judgement"] == bool(decision["fired"])
@@ -249,7 +253,8 @@ async def check_decisions(up: Up, parade: Parade, log: RegistryLog, revisions: s
 
 def test_a_member_that_ends_its_host_is_rolled_back(tmp_path, embedded_broker):
     """The live host dies with it, is started anew, dies again, and then goes on without it."""
-    with Up(write_suite(tmp_path, members=("base@1", "deadly@1"))) as up:
+    # The bake outlasts two deaths of the host, however long they take on this machine.
+    with Up(write_suite(tmp_path, members=("base@1", "deadly@1"), bake="60d")) as up:
         up.wait()
         asyncio.run(deadly(up, embedded_broker))
         assert up.pids
@@ -334,4 +339,22 @@ def test_a_candidate_that_ends_its_host_does_not_end_the_evaluation_of_others(tm
         assert up.pids
         assert set(up.restarts) == {"shadow-host-0"}
         assert "shadow-host-0 crashes again and again: from now on with --isolate" in up.stderr
+        assert up.stop() == 0
+
+
+def test_a_live_member_that_ends_its_host_does_not_end_the_answers_of_others(tmp_path, embedded_broker):
+    """After two crashes the live host runs each member in a process of its own, and the OR goes on."""
+    both = ("base@1", "fatal@1")
+    with Up(write_suite(tmp_path, members=both, live=both)) as up:
+        up.wait()
+        parade = Parade(up.suite, up.bootstrap, pace=0.0)
+        asyncio.run(parade.march(lambda: parade.time >= START + DAY))
+        decisions = asyncio.run(decided(up, parade))
+        assert len(decisions) >= len(parade.sent) > 0.9 * PER_DAY
+        for decision in decisions:
+            fired = fires("base@1", parade.sent[decision["request_id"]])
+            assert decision["fired"] == (["base@1"] if fired else []), decision
+        assert up.pids
+        assert set(up.restarts) == {"live-host-0"}
+        assert "live-host-0 crashes again and again: from now on with --isolate" in up.stderr
         assert up.stop() == 0
