@@ -26,6 +26,7 @@ from evaluator.status import status_of
 from evaluator.store import Store, ensure_meta, layout_of
 from members.registry.log import RegistryLog
 from streams.connect import (
+    answering,
     check_topics,
     connecting,
     make_consumer,
@@ -35,7 +36,7 @@ from streams.connect import (
     until_available,
 )
 from streams.dead_letters import dead_letter
-from streams.errors import BadRecord, Unavailable
+from streams.errors import BadRecord, Refused, Unavailable
 from streams.metrics import EvaluatorMetrics, Metrics, set_optional
 from streams.refusals import explain
 from streams.settings import Settings
@@ -202,7 +203,7 @@ class EvaluatorService(Service):
                 self.ready = True
             except (Unavailable, KafkaError) as error:
                 # What was under way may have gone in or not: the store is asked again.
-                why = explain(error, kafka=self.settings.kafka) or str(error)
+                why = explain(error, "Read", self.settings.kafka) or str(error)
                 if why != said and not self.should_stop:
                     log.warning("%s; trying again", said := why)
                 self._unplaced |= set(self.partitions)
@@ -286,9 +287,8 @@ class EvaluatorService(Service):
         self._moved[tp] = time.monotonic()
 
     async def _send_letter(self, record: Any, error: BadRecord) -> None:
-        assert self._producer
         key, value = dead_letter(record, error, self.host_name)
-        await self._producer.send_and_wait(self.topics.dead_letters, value, key=key)
+        await self._send(self.topics.dead_letters, key, value)
         log.warning("%s/%d/%d goes to dead letters: %s", record.topic, record.partition, record.offset, error)
 
     async def _known(self, asked: Collection[str]) -> set[str]:
@@ -308,13 +308,17 @@ class EvaluatorService(Service):
         }  # fmt: skip
         return {names[tp]: end for tp, end in (await self._consumer.end_offsets(list(names))).items()}
 
-    async def _send_alert(self, key: bytes, value: bytes) -> None:
+    async def _send(self, topic: str, key: bytes, value: bytes) -> None:
+        """Raises Unavailable."""
         assert self._producer
-        await self._producer.send_and_wait(self.topics.alerts, value, key=key)
+        with answering(self.settings.kafka, "Write"):
+            await self._producer.send_and_wait(topic, value, key=key)
+
+    async def _send_alert(self, key: bytes, value: bytes) -> None:
+        await self._send(self.topics.alerts, key, value)
 
     async def _send_review(self, key: bytes, value: bytes) -> None:
-        assert self._producer
-        await self._producer.send_and_wait(self.topics.reviews, value, key=key)
+        await self._send(self.topics.reviews, key, value)
 
     @Service.task
     async def _keep_examples(self) -> None:
@@ -346,7 +350,10 @@ class EvaluatorService(Service):
                         await self.reviewer.ask(status)
                 said = ""
             except (Unavailable, KafkaError) as error:
-                why = explain(error, "Write", self.settings.kafka)  # the other task says all the rest
+                # That the broker or the store does not answer the other task says.
+                why = (
+                    str(error) if isinstance(error, Refused) else explain(error, "Read", self.settings.kafka)
+                )
                 if why is not None and why != said:
                     log.warning("%s; trying again", said := why)
             await self._rest()

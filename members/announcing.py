@@ -11,14 +11,17 @@ them, and does not swap either, until it must have heard.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from members.ownership import Owned
 from members.registry.events import Event
-from members.registry.log import RegistryLog
+from members.registry.log import Conflict, RegistryLog
 from members.swapping import Steps, answers, steps_of, unsaid
+
+log = logging.getLogger("chorus")
 
 #: Seconds that a batch waits for the report of where its crew begins, before it goes on without. The report
 #: is written all the same, later: only a host that ends before that leaves a successor in the dark.
@@ -136,15 +139,21 @@ class Announcer:
         while self._late:
             late = self._late[0]
             end = {"until": {late.partition: late.until}}
-            await self._log.append(self._write(late.revision, {late.partition: late.at}, **end))
+            await self._append(self._write(late.revision, {late.partition: late.at}, **end))
             del self._late[0]
         while heads := self._due():
             revision = min(step[1] for _, step in heads)
             now = [(owned, step) for owned, step in heads if step[1] == revision]
-            await self._log.append(self._write(revision, {o.partition: at for o, (at, _) in now}))
+            await self._append(self._write(revision, {o.partition: at for o, (at, _) in now}))
             self._told |= {(owned, *step): self._clock() for owned, step in now}
             self.look()
         self._mute = False
+
+    async def _append(self, report: Event) -> None:
+        try:
+            await self._log.append(report)
+        except Conflict as error:  # a log that was made anew may not know what was answered before
+            log.debug("a report is ignored: %s", error)
 
     def _due(self) -> list[tuple[Owned, tuple[int, int]]]:
         """The first thing to be said of each partition, where it has not just been said."""

@@ -91,19 +91,32 @@ class LiveRoster(Following):
         self._features = suite.features
         revision, baking = self.registry.revision, self._baking()
         if baking is not None:
-            revision = self._before(baking)
             # One that ends its process while it votes would do so for ever: a second start is one too many.
             if times := sum(ended(process) for process in baking.starts.get(self.name, {}).values()):
                 self._refuse(baking, f"this host ended {times + 1} times while it was baking")
             else:
                 self._anew = baking.id
-        ids = self.registry.lives[revision]
-        self.panel.enlist(self._spec(name) for name in ids)
-        await self.panel.load()
-        self._take(ids, revision)
+        if baking is None or (before := self._before(baking)) is None:
+            await self._begin(revision, baking)
+        else:
+            await self._begin(before, None)
         return suite
 
-    def _before(self, baking: Deployment) -> int:
+    async def _begin(self, revision: int, baking: Deployment | None) -> None:
+        """Take the first crew. What bakes in it is waited for, and abstains where it is refused."""
+        ids = self.registry.lives[revision]
+        self.panel.enlist(self._spec(name) for name in ids if baking is None or name != baking.member)
+        await self.panel.load()
+        if baking is not None:
+            spec, prepared = self._spec(baking.member), Prepared(None, "it ended this host before")
+            if baking.id not in self._refused:
+                prepared = await self._prepare(spec)
+                if prepared.seat is None:
+                    self._refuse(baking, prepared.refused)
+            self.panel.seat(prepared.seat or self.panel.suspended(spec, prepared.refused))
+        self._take(ids, revision)
+
+    def _before(self, baking: Deployment) -> int | None:
         """The latest revision without the baking member, and without anybody who has been put out since."""
         lives, swap = self.registry.lives, baking.revision or 1
         fit = [
@@ -111,7 +124,7 @@ class LiveRoster(Following):
             for revision, ids in lives.items()
             if revision < swap and baking.member not in ids and all(map(self._may_return, ids))
         ]
-        return max(fit, default=swap - 1)
+        return max(fit, default=None)
 
     async def _tell_start(self, name: str) -> None:
         """Put on record, before it is asked for anything, that this host was started while a member baked."""

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from streams.errors import ConfigError, Unavailable
+from streams.errors import ConfigError, Refused, Unavailable
 from streams.patient import PatientConsumer
 from streams.refusals import explain
 from streams.settings import Kafka, Redis
@@ -93,7 +93,8 @@ def unavailable(kafka: Kafka, error: KafkaError, needs: str = "") -> Unavailable
 
     needs: the operation that was under way, as an ACL names it (Read, Write).
     """
-    return Unavailable(explain(error, needs, kafka) or no_broker(kafka))
+    refused = explain(error, needs, kafka)
+    return Refused(refused) if refused else Unavailable(no_broker(kafka))
 
 
 @contextmanager

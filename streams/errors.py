@@ -38,6 +38,10 @@ class Unavailable(ChorusError):
     """A server does not answer (yet). Trying again may help."""
 
 
+class Refused(Unavailable):
+    """A server answers, and says no. Trying again helps once somebody has allowed it."""
+
+
 class MissingDependency(ChorusError):
     """An optional part is not installed; the message names the extra that brings it."""
 

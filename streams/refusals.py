@@ -61,8 +61,8 @@ def explain(error: BaseException, needs: str = "", kafka: Kafka | None = None) -
 
 def _permission(error: KafkaError, needs: str) -> str:
     """Which one is missing, as an ACL names it; empty where none is."""
-    what = error.args[0] if error.args else ()
-    name = what if isinstance(what, str) else ", ".join(sorted(map(str, what)))
+    what = error.args[0] if error.args else ""
+    name = ", ".join(sorted(map(str, what))) if isinstance(what, set | frozenset | list | tuple) else what
     if isinstance(error, TopicAuthorizationFailedError):
         return f"{needs or 'Describe'} on topic {name}".strip()
     if isinstance(error, GroupAuthorizationFailedError):

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from evaluator.alerting.alert import Alert, decode_alert
-from streams.connect import check_topics, make_consumer, unavailable
+from streams.connect import check_topics, connecting, make_consumer, unavailable
 from streams.errors import BadRecord, Unavailable
 from streams.settings import Kafka
 from streams.topics import Topics
@@ -47,9 +47,10 @@ async def read_alerts(kafka: Kafka, suite: str) -> list[Alert]:
     """Every alert that the topic holds, oldest first; what cannot be read is left out. Raises Unavailable."""
     consumer = make_consumer(kafka)
     tp = TopicPartition(Topics(suite).alerts, 0)
-    try:
+    async with connecting(kafka, consumer.stop, "Read"):
         await consumer.start()
         await check_topics(consumer, [tp.topic])
+    try:
         consumer.assign([tp])
         begin = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]

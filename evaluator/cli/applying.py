@@ -165,7 +165,7 @@ async def carry_out(
 
     Where somebody else writes meanwhile, it goes on as long as what is left to do is still what was shown.
     """
-    left, tried = list(acts), False
+    left, again = list(acts), False
     while left:
         change = left[0]
         try:
@@ -176,12 +176,12 @@ async def carry_out(
                 await write(log, kind, change.member, who=who, why=why, **more)
         except Conflict as conflict:
             now = _acts(plan(declared, log.registry))
-            if tried or now != left:
+            if again or now != left:
                 raise Conflict(
                     f"{change.member} was not changed, {conflict}; {len(acts) - len(left)} of {len(acts)} "
                     "changes were made: look at `chorus members plan` again"
                 ) from None
-            tried = True
+            again = True
             continue
         left.pop(0)
 

@@ -25,7 +25,11 @@ def history(
     *,
     suite: SuiteFile,
     all: Annotated[
-        bool, Parameter(negative="", help="Also what was ignored, and why, and what hosts reported.")
+        bool,
+        Parameter(
+            negative="",
+            help="Also what was ignored, and why, and what evaluators and hosts note for themselves.",
+        ),
     ] = False,
     limit: Annotated[
         int | None, Parameter(help="Only the latest ones, so many.", validator=Number(gte=1))

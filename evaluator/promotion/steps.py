@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from members.registry.events import Event
-from members.registry.lifecycle import WAITING, Registry, draft
-from members.registry.marks import ahead, untimed
+from members.registry.events import LONGEST, Event
+from members.registry.lifecycle import Registry, draft
+from members.registry.marks import WAITING, ahead, untimed
 from streams.suite import Policy
 from streams.times import format_duration
 
@@ -85,7 +85,7 @@ def _noticed(view: View) -> Event:
 
 def _draft(view: View, kind: Any, member: str, why: str, **more: Any) -> Event:
     return draft(
-        view.registry, kind, member, who=WHO, why=why, at=view.now, watermark=view.watermark,
+        view.registry, kind, member, who=WHO, why=why[:LONGEST], at=view.now, watermark=view.watermark,
         token=view.token, **more,
     )  # fmt: skip
 

@@ -39,7 +39,9 @@ REPORTS = frozenset(("ready", "refused", "serving"))
 
 #: What JSON, MessagePack and Lua all keep exactly: 53 bits.
 _MOST = 2**53 - 1
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+#: Characters of a reason.
+LONGEST = 4000
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST)]
 Instant = Annotated[int, Field(ge=0, le=MAX_TIME)]
 Number = Annotated[int, Field(ge=0, le=_MOST)]
 Partition = Annotated[int, Field(ge=0, lt=2**31)]

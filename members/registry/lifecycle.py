@@ -20,7 +20,6 @@ State = Literal[
     "shadow", "recommended", "approved", "queued", "deploying", "baking", "live", "displaced", "retired"
 ]
 IN_THE_OR = frozenset(("baking", "live"))
-WAITING = frozenset(("recommended", "approved", "queued"))
 
 #: Kind → the states that it may be written in (None: the member is not there), and the state after it
 #: (None: the same). Everything else is ignored.

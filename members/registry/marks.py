@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from members.registry.events import Event
     from members.registry.lifecycle import Registry
 
-_WAITING = ("recommended", "approved", "queued")
+#: Of the candidates that wait.
+WAITING = frozenset(("recommended", "approved", "queued"))
 
 
 def ahead(registry: Registry, watermark: int, labels_through: int | None) -> bool:
@@ -22,7 +23,7 @@ def ahead(registry: Registry, watermark: int, labels_through: int | None) -> boo
     for entry in registry.entries.values():
         if entry.state != "retired":
             marks += [entry.watermark, entry.fell_back]
-        if entry.state in _WAITING and (entry.labels_through or 0) > (labels_through or 0):
+        if entry.state in WAITING and (entry.labels_through or 0) > (labels_through or 0):
             return True
     return any(mark is not None and mark > watermark for mark in marks)
 

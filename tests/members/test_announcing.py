@@ -12,6 +12,7 @@ from members.announcing import Announcer
 from members.ownership import Owned
 from members.registry.events import Event
 from members.registry.lifecycle import Entry, Registry, fold
+from members.registry.log import Conflict
 from members.swapping import steps
 from streams.errors import Unavailable
 from streams.suite import MemberSpec
@@ -82,6 +83,23 @@ def test_only_what_is_new_is_said() -> None:
         host.says.take_over(host.have[0], 1)  # it is not as far as the one before
         await host.says.send()
         assert host.stairs == [(0, 1), (100, 2), (140, 1)]
+
+    asyncio.run(run())
+
+
+def test_a_report_that_the_registry_ignores_ends_nobody() -> None:
+    """Votes that are repeated may bear a revision of a log that has been made anew since."""
+
+    async def run() -> None:
+        host = Host()
+
+        async def refused(event: Event) -> Registry:
+            raise Conflict(f"revision {event.revision} is unknown")
+
+        host.log.append = refused  # type: ignore[method-assign]
+        await host.says.send()
+        await host.says.announced(1, 0)
+        assert host.stairs == [(0, 1)]
 
     asyncio.run(run())
 

@@ -208,6 +208,21 @@ def test_nobody_who_was_put_out_while_a_member_baked_comes_back_with_a_start(sta
     asyncio.run(run())
 
 
+def test_where_every_earlier_revision_has_one_who_was_put_out_the_baking_member_is_waited_for() -> None:
+    """b@1 was put out while m@1 baked: no earlier revision is left, and b@1 does not answer again."""
+
+    async def run() -> None:
+        log = founded(live("a"), live("b"))
+        await baking(log)
+        await write(log, "retired", "b@1")
+        roster = live_roster(log)
+        await roster.open(Suite(name="s", features=FEATURES))
+        assert (roster.ids, roster.crew.revision) == (("a@1", "m@1"), 3)
+        assert len(log.registry.deployment.starts["h"]) == 1  # type: ignore[union-attr]
+
+    asyncio.run(run())
+
+
 def test_what_a_host_refused_while_it_bakes_does_not_come_back_before_it_is_rolled_back() -> None:
     """That it passes another trial is no reason: it would end the host once more."""
 

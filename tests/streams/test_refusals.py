@@ -13,6 +13,7 @@ from aiokafka.errors import (
     NotEnoughReplicasError,
     OffsetOutOfRangeError,
     TransactionalIdAuthorizationFailed,
+    UnknownError,
 )
 from aiokafka.structs import TopicPartition
 
@@ -23,6 +24,12 @@ from streams.settings import Kafka
 from streams.suite import Suite
 from streams.topics import create_topics
 from tests.conftest import Broker, clerk
+
+
+def test_what_is_no_refusal_is_not_explained() -> None:
+    """Whatever an error of the broker carries."""
+    for error in (KafkaConnectionError(OSError()), UnknownError(7), UnknownError(None), OSError("no")):
+        assert explain(error) is None
 
 
 def test_a_wrong_password(kafka: Broker) -> None:

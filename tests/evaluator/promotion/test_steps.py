@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evaluator.promotion.steps import READY_WITHIN
+from members.registry.events import LONGEST
+from members.registry.lifecycle import draft
 from streams.suite import DAY
 from tests.evaluator.promotion.tale import HOUR, T0, Tale, verdict
 
@@ -235,6 +237,18 @@ def test_what_hosts_say_needs_no_evidence(known):
         assert story.settle() == ["c@1 aborted"]
         told = {"refused": "live-0: no such file", "silent": "no live host had it ready within 2m"}
         assert told[kind] in story.last.why
+
+
+def test_what_many_hosts_say_is_cut_to_what_an_event_takes():
+    """Else no evaluator could write the next step, nor go on."""
+    story = approved("c@1")
+    story.settle()
+    for host in range(9):
+        told = draft(story.registry, "refused", "c@1", who=f"live-{host}", why="x" * 1000, at=story.now,
+                     deployment=story.registry.deployment.id)  # fmt: skip
+        assert story.offer(told) is None
+    assert story.settle() == ["c@1 aborted"]
+    assert len(story.last.why) == LONGEST
 
 
 @pytest.mark.parametrize("mark", [None, T0 - 1, T0 + 1])
