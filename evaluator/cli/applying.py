@@ -183,6 +183,7 @@ async def carry_out(
                 ) from None
             again = True
             continue
+        again = False
         left.pop(0)
 
 

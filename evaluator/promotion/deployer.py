@@ -13,7 +13,7 @@ from typing import Any
 from evaluator.history import History
 from evaluator.promotion.guardrails import CYCLES, answered_without, answering_since, baked, breach
 from evaluator.promotion.slot import hold, release
-from evaluator.promotion.steps import View, next_step
+from evaluator.promotion.steps import READY_WITHIN, View, next_step
 from members.registry.lifecycle import Registry
 from members.registry.log import Conflict, RegistryLog
 from members.registry.marks import ahead
@@ -91,6 +91,8 @@ class Deployer:
 
     async def tend(self) -> None:
         """Keep the slot while this evaluator computes or waits; act on what hosts say. Raises Unavailable."""
+        if self._waited(self._log.registry) > READY_WITHIN:
+            await self._log.refresh()  # it may be this evaluator that did not listen
         if self.leads and (token := await self._hold(self._log.registry)) is not None:
             await self._write(self._blind(self._log.registry, token))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from streams.suite import DAY, Suite
 from tests.evaluator.promotion.tale import HOUR, Tale
 from tests.evaluator.promotion.test_guardrails import START, steady, story
 from tests.evaluator.promotion.test_registrar import T0, play
+from tests.evaluator.promotion.test_steps import approved
 from tests.members.registry.test_lifecycle import spec
 
 
@@ -25,6 +27,42 @@ class Leader:
 
     def waited(self, tale):
         return self.deployer._waited(tale.registry)
+
+
+class Unread:
+    """A registry's log of which this evaluator, frozen for a while, has not read the end yet."""
+
+    def __init__(self, tale):
+        self.registry, self.tale, self.written = tale.registry, tale, []
+
+    async def refresh(self):
+        self.registry = self.tale.registry
+        return self.registry
+
+    async def append(self, event):
+        self.written.append(event.kind)
+        return self.registry
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_who_did_not_listen_listens_before_it_says_that_a_host_is_silent(ready):
+    """An evaluator that was frozen finds that it has waited for long, though the host has answered."""
+    tale = approved("c@1")
+    tale.settle()
+    log, leader = Unread(tale), Leader(Suite(name="s"))
+    deployer = leader.deployer
+    deployer._log, deployer.leads = log, True
+
+    async def hold(registry):
+        return 1
+
+    deployer._hold = hold
+    asyncio.run(deployer.tend())
+    if ready:
+        assert tale.host("ready", "c@1") is None
+    leader.clock += 1000
+    asyncio.run(deployer.tend())
+    assert ("aborted" in log.written) is not ready
 
 
 @pytest.mark.parametrize("kind", ["aborted", "rolled_back"])
