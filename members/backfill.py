@@ -129,7 +129,9 @@ class Backfill:
             await self._look()
             await self._find()
             watching = asyncio.create_task(self._watch())
+            watching.add_done_callback(self._finished)
             while not self._stopping and any(not place.finished for place in self.places.values()):
+                await self._room()
                 try:
                     await self._turn()
                 except (NoOffsetForPartitionError, OffsetOutOfRangeError):
@@ -164,7 +166,8 @@ class Backfill:
         self._tps = [TopicPartition(self.topics.requests, p) for p in range(counts[self.topics.requests])]
         self._consumer.assign(self._tps)
         live = group_of(self.suite.name, "live", ())
-        self._live = LiveLag(self._consumer, self._admin, live, self._tps, self.settings.backfill.max_lag)
+        most = self.settings.backfill.max_lag
+        self._live = LiveLag(self._consumer, self._admin, live, self._tps, most, kafka)
         self._scorer = CarefulScorer(
             self.suite,
             self.settings,
@@ -199,11 +202,14 @@ class Backfill:
 
     # -- the loop
 
-    async def _turn(self) -> None:
+    async def _room(self) -> None:
+        """Wait until another batch may be begun. Raises what has failed, beside the loop as well."""
         while len(self._batches) >= _UNDER_WAY:
             await asyncio.wait(self._batches, return_when=asyncio.FIRST_COMPLETED)
         if self._failure is not None:
             raise self._failure
+
+    async def _turn(self) -> None:
         if self._looked:
             self._looked = False
             for place in self.places.values():
@@ -248,7 +254,8 @@ class Backfill:
         released = self._live.released(place.tp, records)
         held = len(released) < len(records)
         if held:
-            records, last = released, not self._live.run
+            records, last = released, not self._live.run(place.tp)
+            place.early = last
             end = records[-1].offset + 1 if records else owned.position
         if records:
             self._spawn(place, records, owned.position, end)
@@ -299,6 +306,7 @@ class Backfill:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
+        """Of a batch, or of the watching, which ends only where it fails."""
         self._batches.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error

@@ -7,17 +7,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from members.finding import committed
+from streams.errors import Unavailable
+from streams.refusals import explain
+from streams.settings import Kafka
 
 log = logging.getLogger("chorus")
 
 _NOBODY = frozenset(("Empty", "Dead"))
-#: Seconds without progress after which hosts that are behind are taken not to run. The embedded broker keeps
-#: members of a group that are gone; a broker may not let everybody look at a group.
+#: Seconds without a member after which nobody is taken to run: a restart of the hosts empties their group.
+_GONE = 30.0
+#: Seconds without progress in a partition after which hosts that are behind there are taken not to run. The
+#: embedded broker keeps members of a group that are gone; a broker may not let everybody look at a group.
 _STILL = 120.0
+#: Seconds after which a broker that has told nothing yet is not asked again.
+_PATIENCE = 30.0
 
 
 class Throttle:
@@ -42,7 +49,7 @@ class LiveLag:
     """Looks at what the consumer group `group` has committed, against the ends of its partitions.
 
     The end that the broker tells may be low by the last batch: `most` should lie well above one. What hosts
-    that do not run any more have committed says nothing. clock: seconds.
+    that do not run any more have committed says nothing. kafka: which broker, for errors. clock: seconds.
     """
 
     def __init__(
@@ -52,13 +59,20 @@ class LiveLag:
         group: str,
         tps: Sequence[TopicPartition],
         most: int,
+        kafka: Kafka | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer, self._admin, self._group, self._tps = consumer, admin, group, list(tps)
-        self._throttle, self._clock = Throttle(most), clock
+        self._throttle, self._kafka, self._clock = Throttle(most), kafka, clock
         self._at: dict[TopicPartition, int] = {}
-        self._moved = clock()
-        #: records; None where nobody runs live
+        self._began = clock()
+        #: when they last came further in a partition, or were at its end
+        self._moved = dict.fromkeys(self._tps, self._began)
+        self._still: set[TopicPartition] = set()
+        #: since when the group has had no members, at every look; None: it has some, or it is not told
+        self._empty: float | None = None
+        self._gone = False
+        #: records, less those of partitions where they are stuck; None where nobody runs live
         self.lag: int | None = None
         self._known = False
         self._waiting: dict[TopicPartition, float] = {}
@@ -68,10 +82,9 @@ class LiveLag:
         """Whether to pause."""
         return self._throttle.on
 
-    @property
-    def run(self) -> bool:
-        """Whether live hosts run, as far as is known."""
-        return not self._known or self.lag is not None
+    def run(self, tp: TopicPartition) -> bool:
+        """Whether live hosts run and get on in this partition, as far as is known."""
+        return not self._known or (bool(self._at) and not self._gone and tp not in self._still)
 
     def answered(self, tp: TopicPartition) -> float:
         """The offset before which live hosts have answered everything: infinite where nobody ever ran live, 0
@@ -90,24 +103,33 @@ class LiveLag:
 
     def waits(self, tp: TopicPartition) -> bool:
         """Whether what comes next there is theirs to answer first, and they run."""
-        return self.too_far or (self.run and self.answered(tp) <= self._waiting.get(tp, -1))
+        return self.too_far or (self.run(tp) and self.answered(tp) <= self._waiting.get(tp, -1))
 
     async def look(self) -> None:
-        """Bring all of it up to date; where the broker does not answer they stay as they are."""
+        """Bring all of it up to date; where the broker does not answer they stay as they are.
+
+        Raises Unavailable where it refuses to tell, or has never told for a while.
+        """
         try:
             offsets = await committed(self._admin, self._group, self._tps)
             ends = await self._consumer.end_offsets(self._tps)
         except (KafkaError, OSError) as error:
-            log.debug("live lag is not known now: %r", error)
+            self._empty = None
+            self._not_told(error)
             return
-        nobody = await self._nobody()
+        nobody, now = await self._nobody(), self._clock()
+        self._empty = (now if self._empty is None else self._empty) if nobody else None
+        self._gone = self._empty is not None and now - self._empty >= _GONE
         at = {tp: place.offset for tp, place in offsets.items() if place.offset >= 0}
-        if at != self._at:
-            self._at, self._moved = at, self._clock()
-        lag = sum(max(0, ends[tp] - offset) for tp, offset in at.items())
-        still = lag > 0 and self._clock() - self._moved > _STILL
-        self.lag = None if not at or nobody or still else lag
-        self._known = True
+        behind = {tp for tp in self._tps if self._behind(tp, at.get(tp, 0), ends[tp])}
+        for tp in self._tps:
+            if tp not in behind or at.get(tp) != self._at.get(tp):
+                self._moved[tp] = now
+        self._at, self._known = at, True
+        self._still = {tp for tp in behind if now - self._moved[tp] > _STILL}
+        stuck = bool(behind) and behind == self._still
+        lag = sum(max(0, ends[tp] - offset) for tp, offset in at.items() if tp not in self._still)
+        self.lag = None if not at or self._gone or stuck else lag
         was = self._throttle.on
         if self._throttle.update(self.lag) != was:
             what = "going on" if was else "pausing until they have caught up"
@@ -115,6 +137,25 @@ class LiveLag:
                 "no live host runs" if self.lag is None else f"the live hosts are {self.lag} requests behind"
             )
             log.info("%s: %s", told, what)
+
+    def _behind(self, tp: TopicPartition, at: int, end: int) -> bool:
+        """Whether there is something from `at` on; what was read there shows it where `end` is low."""
+        return end > at or self._waiting.get(tp, -1) >= at
+
+    def _not_told(self, error: Exception) -> None:
+        """Raises Unavailable where it makes no sense to go on asking."""
+        if isinstance(error, GroupAuthorizationFailedError):
+            error = GroupAuthorizationFailedError(
+                self._group
+            )  # aiokafka puts a sentence where its name belongs
+        if refused := explain(error, "Read", self._kafka):
+            raise Unavailable(refused) from None
+        if not self._known and self._clock() - self._began >= _PATIENCE:
+            why = str(error) or repr(error)
+            raise Unavailable(
+                f"the broker does not tell what {self._group} has committed ({why}): try again"
+            ) from None
+        log.debug("live lag is not known now: %r", error)
 
     async def _nobody(self) -> bool:
         """Whether the broker says that the group has no members; False where it does not say."""

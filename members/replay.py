@@ -48,6 +48,8 @@ class Place:
     #: the end of the stretch that is being read; None: it is open
     until: int | None = None
     finished: bool = False
+    #: whether it ended where live hosts that do not run have come, with more to do
+    early: bool = False
     fresh: bool = True
     requests: int = 0
     last: asyncio.Task[None] | None = None
@@ -106,6 +108,11 @@ class Outcome:
     since: int
     places: Mapping[int, Place]
     cut: int | None
+
+    @property
+    def early(self) -> list[int]:
+        """The partitions that ended before their end, because live hosts do not run there."""
+        return sorted(p for p, place in self.places.items() if place.early)
 
     def partitions(self) -> dict[str, dict[str, Any]]:
         """For people and programs: partition → from, to, requests."""

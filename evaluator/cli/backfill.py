@@ -244,7 +244,7 @@ class Lines:
         """`done`, or `stopped` with the command that goes on."""
         what = {
             "requests": outcome.requests, "seconds": round(outcome.seconds, 3), "since": outcome.since,
-            "begins": outcome.cut, "partitions": outcome.partitions(),
+            "begins": outcome.cut, "partitions": outcome.partitions(), "early": outcome.early,
         }  # fmt: skip
         if outcome.finished:
             _line(event="done", **what)
@@ -283,7 +283,9 @@ class Bars:
             self._task = self._bar.add_task(self._member, total=now.total, more="")
         reached = "" if now.event_time is None else f", {format_time(now.event_time - now.event_time % 1000)}"
         more = f"{now.rate:,.0f}/s{reached}"
-        if now.throttled:
+        if now.throttled and now.live_lag is None:
+            more += ", waiting for what the live hosts have answered"
+        elif now.throttled:
             more += f", throttled: the live hosts are {now.live_lag:,} requests behind"
         self._bar.update(self._task, completed=now.done, total=now.total, more=more)
 
@@ -295,6 +297,12 @@ class Bars:
             f"{outcome.requests:,} requests since {format_time(outcome.since)} scored "
             f"in {outcome.seconds:.1f} s."
         )
+        if outcome.early:
+            where = ", ".join(map(str, outcome.early))
+            print(
+                f"It ended early, where the live hosts had come, in partition{'s'[: len(outcome.early) > 1]} "
+                f"{where}: they do not run, or are stuck there. Run it again when they do: {again}"
+            )
         if not outcome.finished:
             print(f"Stopped before the end. To go on from here: {again}")
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.structs import TopicPartition
 
-from evaluator.cli.backfill import check_backfill, check_since, parse_since
+from evaluator.cli.backfill import Bars, Lines, check_backfill, check_since, parse_since
+from members.ownership import Owned
+from members.replay import Place, Progress, outcome
 from streams.embedded import EmbeddedRedis
 from streams.errors import ConfigError
 from streams.suite import parse_suite
+from streams.watermark import Watermark
 from tests.conftest import Broker
 from tests.evaluator.backfill_week import DAY, START, Week, lines, suite_text
 
@@ -176,3 +181,39 @@ def test_an_instant_after_all_that_was_asked_is_refused() -> None:
         ConfigError, match=r"lies after now, 1970-01-03T00:00:00Z: .* earlier instant, or a duration"
     ):
         check_since(3 * DAY, None, 2 * DAY + 7)
+
+
+@pytest.mark.parametrize(
+    ("lag", "said"),
+    [
+        (1234, "the live hosts are 1,234 requests behind"),
+        (None, "waiting for what the live hosts have answered"),
+    ],
+)
+def test_the_bar_says_what_is_waited_for(
+    lag: int | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while it is not known how far behind the live hosts are."""
+    bars = Bars("late@1")
+    bars.progress(Progress(0, 10, 0, None, 1.0, throttled=True, live_lag=lag))
+    assert bars._bar.tasks[0].fields["more"].endswith(said)
+
+
+def test_one_that_ended_before_its_end_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """For programs the partitions, for people what is to be done about it as well."""
+    places = {}
+    for p in (0, 1, 2):
+        owned = Owned(p, Watermark(1, 1), position=40, done=40)
+        places[p] = Place(TopicPartition("s.requests", p), owned, 0, 100, finished=True, early=p > 0)
+    done = outcome(places, 0, 1000, 2.0)
+    Lines().end(done, "chorus backfill late")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["early"]) == ("done", [1, 2])
+    Bars("late@1").end(done, "chorus backfill late")
+    assert "in partitions 1, 2: they do not run, or are stuck there. Run it again when they do: chorus" in (
+        capsys.readouterr().out
+    )
+    for place in places.values():
+        place.early = False
+    Bars("late@1").end(outcome(places, 0, 1000, 2.0), "chorus backfill late")
+    assert "early" not in capsys.readouterr().out

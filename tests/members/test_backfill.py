@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 
 from members import backfill, careful, live_lag
@@ -24,6 +25,7 @@ from members.replay import Outcome, Progress, missing, stretch
 from members.standing import NotAShadow
 from streams.batch import Batch
 from streams.connect import make_consumer
+from streams.errors import Unavailable
 from streams.metrics import Metrics
 from streams.records import FAILED, Votes
 from streams.requests import DecodedBatch
@@ -326,8 +328,9 @@ def test_it_does_not_overtake_the_live_hosts(broker: Broker) -> None:
 def test_it_ends_where_live_hosts_that_have_stopped_have_come(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may go on from there with the candidate; nobody waits for them."""
+    """They may go on from there with the candidate; nobody waits for them, and it is told."""
     monkeypatch.setattr(live_lag, "_STILL", 0.5)  # the embedded broker does not tell who has left
+    monkeypatch.setattr(live_lag, "_GONE", 0.5)
 
     async def run() -> None:
         async with world_on(broker, suite_with()) as world:
@@ -338,6 +341,63 @@ def test_it_ends_where_live_hosts_that_have_stopped_have_come(
             outcome = await fill(world)
             assert (outcome.finished, outcome.requests) == (True, 320)
             assert outcome.partitions()["0"]["to"] == 120
+            assert outcome.early == [0]
+
+    asyncio.run(run())
+
+
+class Forbidden:
+    """An admin client to which one group is not shown."""
+
+    def __init__(self, admin: Any, group: str) -> None:
+        self._admin, self._group = admin, group
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._admin, name)
+
+    async def list_consumer_group_offsets(self, group: str, **more: Any) -> Any:
+        if group == self._group:
+            raise GroupAuthorizationFailedError(f"Unable to get coordinator id for {group}")
+        return await self._admin.list_consumer_group_offsets(group, **more)
+
+
+def test_one_that_may_not_see_the_live_hosts_ends(
+    embedded_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can never know what they have answered, and says which permission is missing."""
+
+    async def run() -> None:
+        async with world_on(embedded_broker, suite_with()) as world:
+            await world.send(40)
+            connect, group = backfill.admin_client, f"{world.suite.name}.live"
+
+            async def client(kafka: Any) -> Any:
+                return Forbidden(await connect(kafka), group)
+
+            monkeypatch.setattr(backfill, "admin_client", client)
+            with pytest.raises(Unavailable, match=f"lacks the permission Read on consumer group {group}:"):
+                await fill(world)
+
+    asyncio.run(run())
+
+
+def test_one_that_cannot_look_any_more_ends(embedded_broker: Broker) -> None:
+    """What it knows of the live hosts would stand still, and it would wait for them for ever."""
+
+    async def run() -> None:
+        async with world_on(embedded_broker, suite_with()) as world:
+            for _ in range(10):
+                await world.send(40)
+            told: list[Progress] = []
+
+            async def covered() -> Mapping[int, Sequence[int]]:
+                if told and told[-1].throttled:
+                    raise ValueError("no idea what is covered")
+                return {}
+
+            async with answered_up_to(world, 120, 120):
+                with pytest.raises(ValueError, match="no idea what is covered"):
+                    await fill(world, covered=covered, tell=told.append)
 
     asyncio.run(run())
 

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from members.live_lag import LiveLag
+from streams.errors import Unavailable
+from streams.settings import Kafka
 
 TP = TopicPartition("s.requests", 0)
 
@@ -20,12 +22,16 @@ class Cluster:
 
     def __init__(self, committed: int, end: int, group: tuple[Any, ...] | Exception) -> None:
         self.committed, self.end, self.group = committed, end, group
+        self.ahead: dict[TopicPartition, int] = {}  # other partitions
+        self.refusal: Exception | None = None
 
     async def list_consumer_group_offsets(self, group: str, partitions: Any) -> Any:
-        return {TP: OffsetAndMetadata(self.committed, "")}
+        if self.refusal is not None:
+            raise self.refusal
+        return {tp: OffsetAndMetadata(at, "") for tp, at in {TP: self.committed, **self.ahead}.items()}
 
     async def end_offsets(self, tps: Any) -> dict[TopicPartition, int]:
-        return {TP: self.end}
+        return dict.fromkeys(tps, self.end)
 
     async def describe_consumer_groups(self, names: list[str]) -> Any:
         if isinstance(self.group, Exception):
@@ -61,8 +67,42 @@ def test_live_hosts_that_are_behind_are_made_way_for(state):
 
 @pytest.mark.parametrize("state", ["Empty", "Dead"])
 def test_hosts_that_were_stopped_hold_nothing_up(state):
-    """Nobody is behind, however much comes in meanwhile."""
-    assert look(Cluster(0, 500, group(state)), 0.0) == [(None, False)]
+    """Nobody is behind, however much comes in meanwhile, once the group has had no members for 30 s."""
+    assert look(Cluster(0, 500, group(state)), 0.0, 29.0, 30.0) == [(500, True), (500, True), (None, False)]
+
+
+@pytest.mark.parametrize("between", [group("Stable"), group("", code=15), KafkaConnectionError("no")])
+def test_a_restart_of_the_live_hosts_is_no_end(between):
+    """Their group is empty for a few seconds, again and again: they run. So they do where it is not told."""
+    cluster = Cluster(40, 500, group("Empty"))
+
+    async def run() -> list[bool]:
+        now, out = [0.0], list[bool]()
+        live = LiveLag(cluster, cluster, "s.live", [TP], 1000, clock=lambda: now[0])
+        for now[0], cluster.group in (
+            (0.0, group("Empty")), (20.0, between), (25.0, group("Empty")), (54.0, group("Empty")),
+            (55.0, group("Empty")), (56.0, group("Stable")),
+        ):  # fmt: skip
+            await live.look()
+            out.append(live.run(TP))
+        return out
+
+    assert asyncio.run(run()) == [True, True, True, True, False, True]
+
+
+def test_an_empty_group_of_a_broker_that_was_away_counts_anew():
+    """The hosts come back to it as well."""
+    cluster = Cluster(40, 500, group("Empty"))
+
+    async def run() -> list[bool]:
+        now, out = [0.0], list[bool]()
+        live = LiveLag(cluster, cluster, "s.live", [TP], 1000, clock=lambda: now[0])
+        for now[0], cluster.refusal in ((0.0, None), (20.0, KafkaConnectionError("no")), (40.0, None)):
+            await live.look()
+            out.append(live.run(TP))
+        return out
+
+    assert asyncio.run(run()) == [True, True, True]
 
 
 def test_a_group_that_has_never_committed():
@@ -90,3 +130,96 @@ def test_where_the_broker_does_not_say_who_is_there(answer):
 def test_hosts_that_are_at_the_end_need_not_move():
     """Nothing has come in for an hour: they are 0 behind."""
     assert look(Cluster(500, 500, group("Stable")), 0.0, 3600.0)[-1] == (0, False)
+
+
+def test_hosts_that_get_a_record_after_a_long_rest_run():
+    """What counts is how long they have been behind, not when they last had something to do."""
+    cluster = Cluster(500, 500, group("Stable"))
+
+    async def run() -> bool:
+        now = [0.0]
+        live = LiveLag(cluster, cluster, "s.live", [TP], 100, clock=lambda: now[0])
+        for now[0], cluster.end in ((0.0, 500), (3600.0, 500), (3601.0, 501)):
+            await live.look()
+        return live.run(TP)
+
+    assert asyncio.run(run())
+
+
+def test_one_partition_that_is_stuck_is_not_waited_for():
+    """They are taken not to run there, while others move; and what they are behind there holds nothing up."""
+    other = TopicPartition("s.requests", 1)
+    cluster = Cluster(0, 500, group("Stable"))
+
+    async def run() -> list[tuple[bool, bool, bool, int | None]]:
+        now, out = [0.0], []
+        live = LiveLag(cluster, cluster, "s.live", [TP, other], 100, clock=lambda: now[0])
+        for now[0], at in ((0.0, 300), (119.0, 400), (121.0, 450)):
+            cluster.ahead = {other: at}
+            await live.look()
+            out.append((live.run(TP), live.run(other), live.too_far, live.lag))
+        return out
+
+    assert asyncio.run(run()) == [
+        (True, True, True, 700),
+        (True, True, True, 600),
+        (False, True, False, 50),
+    ]
+
+
+def test_records_beyond_an_end_that_is_told_too_low_show_that_they_are_stuck():
+    """The embedded broker's end is low by the last batch: it is no end where something lies behind it."""
+    cluster = Cluster(500, 500, group("Stable"))
+
+    async def run() -> list[bool]:
+        now, out = [0.0], list[bool]()
+        live = LiveLag(cluster, cluster, "s.live", [TP], 100, clock=lambda: now[0])
+        await live.look()
+        assert live.released(TP, [SimpleNamespace(offset=500)]) == []
+        for now[0] in (1.0, 119.0, 122.0):
+            await live.look()
+            out.append(live.waits(TP))
+        return out
+
+    assert asyncio.run(run()) == [True, True, False]
+
+
+def test_a_broker_that_refuses_to_tell_is_not_waited_for():
+    """At the first look, and also later: one sentence says what is missing."""
+    cluster = Cluster(0, 500, group("Stable"))
+
+    async def run() -> None:
+        live = LiveLag(cluster, cluster, "s.live", [TP], 100, Kafka(sasl_username="eva"))
+        await live.look()
+        cluster.refusal = GroupAuthorizationFailedError("Unable to get coordinator id for s.live")
+        for each in (live, LiveLag(cluster, cluster, "s.live", [TP], 100, Kafka(sasl_username="eva"))):
+            with pytest.raises(
+                Unavailable, match=r"^eva lacks the permission Read on consumer group s\.live:"
+            ):
+                await each.look()
+
+    asyncio.run(run())
+
+
+def test_a_broker_that_never_tells_is_asked_for_a_while():
+    """Half a minute; one that has told once may be away for longer."""
+    cluster = Cluster(0, 500, group("Stable"))
+
+    async def run() -> None:
+        now = [0.0]
+        live, told = (LiveLag(cluster, cluster, "s.live", [TP], 100, clock=lambda: now[0]) for _ in range(2))
+        await told.look()
+        cluster.refusal = KafkaConnectionError("no")
+        for now[0] in (0.0, 29.0):
+            await live.look()
+            assert (live.lag, live.run(TP), live.answered(TP)) == (None, True, 0)
+        now[0] = 30.0
+        with pytest.raises(
+            Unavailable, match=r"does not tell what s\.live has committed \(.*no\): try again"
+        ):
+            await live.look()
+        now[0] = 900.0
+        await told.look()
+        assert told.lag == 500
+
+    asyncio.run(run())
