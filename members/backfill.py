@@ -129,7 +129,7 @@ class Backfill:
             await self._look()
             await self._find()
             watching = asyncio.create_task(self._watch())
-            watching.add_done_callback(self._finished)
+            watching.add_done_callback(self._finished)  # it ends only where it fails
             while not self._stopping and any(not place.finished for place in self.places.values()):
                 await self._room()
                 try:
@@ -165,8 +165,7 @@ class Backfill:
         await self._standing.start()
         self._tps = [TopicPartition(self.topics.requests, p) for p in range(counts[self.topics.requests])]
         self._consumer.assign(self._tps)
-        live = group_of(self.suite.name, "live", ())
-        most = self.settings.backfill.max_lag
+        live, most = group_of(self.suite.name, "live", ()), self.settings.backfill.max_lag
         self._live = LiveLag(self._consumer, self._admin, live, self._tps, most, kafka)
         self._scorer = CarefulScorer(
             self.suite,
@@ -306,7 +305,6 @@ class Backfill:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        """Of a batch, or of the watching, which ends only where it fails."""
         self._batches.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error

@@ -190,9 +190,7 @@ def test_an_instant_after_all_that_was_asked_is_refused() -> None:
         (None, "waiting for what the live hosts have answered"),
     ],
 )
-def test_the_bar_says_what_is_waited_for(
-    lag: int | None, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_bar_says_what_is_waited_for(lag: int | None, said: str) -> None:
     """Also while it is not known how far behind the live hosts are."""
     bars = Bars("late@1")
     bars.progress(Progress(0, 10, 0, None, 1.0, throttled=True, live_lag=lag))
