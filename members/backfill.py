@@ -251,8 +251,7 @@ class Backfill:
                     break
             last = last or end >= place.target + _LOW
         released = self._live.released(place.tp, records)
-        held = len(released) < len(records)
-        if held:
+        if held := len(released) < len(records):
             records, last = released, not self._live.run(place.tp)
             place.early = last
             end = records[-1].offset + 1 if records else owned.position
