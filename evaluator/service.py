@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -78,6 +79,7 @@ class EvaluatorService(Service):
         self.redis = redis_client(settings.redis)
         self.store = Store(self.redis, suite.name, layout_of(suite, settings.redis.shards))
         self.history = History(self.redis, suite.name)
+        self._send_alert = partial(self._send, self.topics.alerts)
         self._announcer = Announcer(suite, self.store, self.history, self._send_alert)
         self.registrar: Registrar | None = None
         if registry is not None:
@@ -86,7 +88,9 @@ class EvaluatorService(Service):
                 send_alert=self._send_alert, send_letter=self._send_letter, ends=self._ends,
             )  # fmt: skip
         self.partitions: dict[TopicPartition, LogPartition] = {}
-        self.reviewer = Reviewer(suite, settings, self.store, self.history, self._send_review)
+        self.reviewer = Reviewer(
+            suite, settings, self.store, self.history, partial(self._send, self.topics.reviews)
+        )
         self.keeper = Keeper(suite, settings, self.store)
         self._group = group
         self._unplaced: set[TopicPartition] = set()
@@ -247,7 +251,8 @@ class EvaluatorService(Service):
 
     async def _beat(self, tp: TopicPartition, partition: LogPartition, drained: bool) -> None:
         if not await partition.beat(drained=drained):
-            log.warning("the store has lost %s from offset %d on; reading it again", *_at(partition))
+            lost = f"{partition.log} from offset {partition.position} on"
+            log.warning("the store has lost %s; reading it again", lost)
             self._unplaced.add(tp)
 
     async def _place(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
@@ -313,12 +318,6 @@ class EvaluatorService(Service):
         assert self._producer
         with answering(self.settings.kafka, "Write"):
             await self._producer.send_and_wait(topic, value, key=key)
-
-    async def _send_alert(self, key: bytes, value: bytes) -> None:
-        await self._send(self.topics.alerts, key, value)
-
-    async def _send_review(self, key: bytes, value: bytes) -> None:
-        await self._send(self.topics.reviews, key, value)
 
     @Service.task
     async def _keep_examples(self) -> None:
@@ -388,10 +387,6 @@ class EvaluatorService(Service):
         metrics.gap_records.set(counters["gap_records"])
         metrics.dead_letters.set(counters["dead_letters"])
         metrics.show(status)
-
-
-def _at(partition: LogPartition) -> tuple[str, int]:
-    return partition.log, partition.position
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]

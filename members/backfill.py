@@ -291,7 +291,7 @@ class Backfill:
             place.finished = await self._consumer.position(place.tp) >= place.target
 
     def _spawn(self, place: Place, records: list[Any], start: int, end: int) -> None:
-        before = place.last if place.last is not None and not place.last.done() else None
+        before = place.before
         if not records and before is None:
             place.owned.done = end
             return

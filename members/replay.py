@@ -63,6 +63,13 @@ class Place:
     #: what has been written: [a0, b0, a1, b1, …]
     written: list[int] = field(default_factory=list)
 
+    @property
+    def before(self) -> asyncio.Task[None] | None:
+        """The last batch, where it is not over or has failed: nothing is done beyond one that has."""
+        last = self.last
+        well = last is None or (last.done() and not last.cancelled() and last.exception() is None)
+        return None if well else last
+
     def wrote(self, start: int, end: int) -> None:
         """Note that the votes on [start, end) are there. Comes in order."""
         if self.written and self.written[-1] == start:
