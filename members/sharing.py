@@ -22,6 +22,7 @@ from members.registry.log import RegistryLog
 from members.swapping import Steps, in_share, missed, reported, shadowed, shadowed_from, steps
 from streams.connect import check_topics, connecting, make_consumer, until_available
 from streams.errors import ConfigError
+from streams.refusals import explain
 from streams.settings import Kafka
 from streams.suite import Suite
 
@@ -45,6 +46,7 @@ class Marks:
     clock: Callable[[], float] = time.monotonic
     _written: dict[int, int] = field(default_factory=dict)
     _since: float | None = None
+    _said: str = ""
 
     async def read(self, partition: int) -> int | None:
         """None where nothing has been acted on yet. Raises KafkaError."""
@@ -71,7 +73,10 @@ class Marks:
             try:
                 await self.consumer.commit({TopicPartition(self.topic, p): mark for p, mark in new.items()})
             except KafkaError as error:
-                log.debug("what was acted on was not committed: %s", error)
+                why = explain(error, "Read")  # until somebody allows it, members that change wait here
+                tell = log.debug if why is None or why == self._said else log.warning
+                tell("what was acted on is not committed: %s", why or error)
+                self._said = why or self._said
             else:
                 self._written.update(new)
 

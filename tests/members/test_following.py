@@ -9,6 +9,7 @@ import socket
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from members.deploying import LiveRoster
 from members.following import Following
@@ -365,6 +366,26 @@ def test_marks_are_written_again_before_the_broker_forgets_them() -> None:
 
     asyncio.run(run())
     assert len(written) == 2
+
+
+def test_marks_that_may_not_be_written_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A permission that is missing; what passes by itself is not worth a word."""
+
+    class Consumer:
+        async def commit(self, offsets: Any) -> None:
+            raise errors.pop()
+
+    marks = Marks(Consumer(), "t", clock=lambda: 0.0)
+    errors = [
+        GroupAuthorizationFailedError("s.acted"),
+        GroupAuthorizationFailedError("s.acted"),
+        KafkaError(),
+    ]
+    for _ in range(3):
+        asyncio.run(marks.write({0: 3}))
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1
+    assert "lacks the permission Read on consumer group s.acted" in told[0]
 
 
 def test_a_shadow_host_acts_on_a_report_once_that_is_kept() -> None:
