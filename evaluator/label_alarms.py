@@ -36,23 +36,24 @@ def label_alarms(
             status, before, "labels|starved", STARVED, behind > _BLOCKS * block, known, watermark,
             {"why": why if behind else "labels come", "watermark": watermark, "labels_through": through},
         )  # fmt: skip
-    yield from _late(status, before.get("labels|late"), watermark, block)
+    yield from _late(status, before, watermark, block)
 
 
-def _late(status: Mapping[str, Any], told: Announced | None, watermark: int, block: int) -> Iterator[Change]:
+def _late(
+    status: Mapping[str, Any], before: Mapping[str, Announced], watermark: int, block: int
+) -> Iterator[Change]:
     """Fires when the count grows, and ends when it has not for a block."""
     key, late = "labels|late", status["counters"]["late"]
-    old = told or Announced("none", 0, watermark)
+    old = before.get(key) or Announced("none", 0, watermark)
     known, fires = old.since or 0, old.condition != "none"
     if late < known:  # the store was made anew
         yield key, Announced(old.condition, late, min(old.at, watermark)), None
     elif late > known and fires:
         yield key, Announced(old.condition, late, watermark), None
     elif late > known or (fires and watermark - old.at >= block):
-        told_before = {key: told} if told else {}
         why = f"{late} votes and labels came after their time had been dropped"
         data = {"why": f"{why}: keep it longer with `retention`", "late": late}
-        yield from _change(status, told_before, key, LATE, not fires, late, watermark, data)
+        yield from _change(status, before, key, LATE, not fires, late, watermark, data)
 
 
 def _change(

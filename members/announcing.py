@@ -105,19 +105,21 @@ class Announcer:
     def look(self) -> None:
         """Compare what this host does with what the log says of it by now."""
         for partition, (owned, rest) in list(self._unsaid.items()):
-            if self._owned.get(partition) is not owned:
+            if not self._has(owned):
                 del self._unsaid[partition]
                 self._gone(owned, rest)
         if self._seen is not self._log.registry.servings:
             self._seen = self._log.registry.servings
             for owned in self._owned.values():
                 self._look_at(owned)
-        self._told = {
-            key: at for key, at in self._told.items() if self._owned.get(key[0].partition) is key[0]
-        }
-        self._waived = {key for key in self._waived if self._owned.get(key[0].partition) is key[0]}
+        self._told = {key: at for key, at in self._told.items() if self._has(key[0])}
+        self._waived = {key for key in self._waived if self._has(key[0])}
         self._said.set()
         self._said = asyncio.Event()
+
+    def _has(self, owned: Owned) -> bool:
+        """Whether the partition is still this host's, and has not gone and come back meanwhile."""
+        return self._owned.get(owned.partition) is owned
 
     def _look_at(self, owned: Owned) -> None:
         rest = unsaid(self._log.registry, owned.partition, owned.steps) if owned.steps else []

@@ -35,7 +35,7 @@ from members.registry.log import RegistryLog
 from members.replay import Outcome, Place, Progress, after, left, outcome, stretch
 from members.sending import Sender
 from members.standing import NotAShadow, Standing
-from streams.connect import admin_client, check_topics, make_consumer, make_producer, unavailable
+from streams.connect import admin_client, answering, check_topics, make_consumer, make_producer
 from streams.errors import Unavailable
 from streams.metrics import Metrics, set_optional
 from streams.refusals import explain
@@ -153,14 +153,12 @@ class Backfill:
         kafka = self.settings.kafka
         self._consumer = make_consumer(kafka, group=self.group, max_partition_fetch_bytes=4 << 20)
         self._producer = make_producer(kafka, max_batch_size=900_000, request_timeout_ms=10_000)
-        try:
+        with answering(kafka):
             await self._consumer.start()
             await self._producer.start()
             wanted = [self.topics.requests, self.topics.votes]
             await check_topics(self._consumer, wanted)
             counts = {topic: len(await self._producer.partitions_for(topic)) for topic in wanted}
-        except KafkaError as error:
-            raise unavailable(kafka, error) from None
         self._admin = await admin_client(kafka)
         await self._standing.start()
         self._tps = [TopicPartition(self.topics.requests, p) for p in range(counts[self.topics.requests])]

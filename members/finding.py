@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from members.ownership import Owned
@@ -71,9 +71,7 @@ class Finding:
                 return await committed(self._admin, group, self._tps)
             except KafkaError as error:
                 if time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"the broker does not tell what {group} has committed ({error}): try again"
-                    ) from None
+                    raise not_told(group, error) from None
             await asyncio.sleep(0.2)
 
     async def _newest(self, begins: Mapping[Any, int], ends: Mapping[Any, int]) -> int:
@@ -96,10 +94,20 @@ async def committed(admin: Any, group: str, tps: Sequence[TopicPartition]) -> Ma
     Raises KafkaError, also where the broker does not tell of all of them: aiokafka takes an error of the
     whole group (its coordinator is not there yet) for an empty answer.
     """
-    found: Mapping[TopicPartition, Any] = await admin.list_consumer_group_offsets(group, partitions=list(tps))
+    found: Mapping[TopicPartition, Any]
+    try:
+        found = await admin.list_consumer_group_offsets(group, partitions=list(tps))
+    except GroupAuthorizationFailedError:  # aiokafka has a sentence where others have the group's name
+        raise GroupAuthorizationFailedError(group) from None
     if any(tp not in found for tp in tps):
         raise GroupCoordinatorNotAvailableError("its coordinator is not available")
     return found
+
+
+def not_told(group: str, error: Exception) -> Unavailable:
+    """What to raise where the broker does not tell what a group has committed, however often it is asked."""
+    why = str(error) or repr(error)
+    return Unavailable(f"the broker does not tell what {group} has committed ({why}): try again")
 
 
 def _as_far_back(metadata: str, since: int) -> bool:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from members.finding import committed
+from members.finding import committed, not_told
 from streams.errors import Unavailable
 from streams.refusals import explain
 from streams.settings import Kafka
@@ -144,17 +144,10 @@ class LiveLag:
 
     def _not_told(self, error: Exception) -> None:
         """Raises Unavailable where it makes no sense to go on asking."""
-        if isinstance(error, GroupAuthorizationFailedError):
-            error = GroupAuthorizationFailedError(
-                self._group
-            )  # aiokafka puts a sentence where its name belongs
         if refused := explain(error, "Read", self._kafka):
             raise Unavailable(refused) from None
         if not self._known and self._clock() - self._began >= _PATIENCE:
-            why = str(error) or repr(error)
-            raise Unavailable(
-                f"the broker does not tell what {self._group} has committed ({why}): try again"
-            ) from None
+            raise not_told(self._group, error) from None
         log.debug("live lag is not known now: %r", error)
 
     async def _nobody(self) -> bool:

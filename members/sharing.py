@@ -156,8 +156,7 @@ class ShadowRoster(Following):
 
     def _steps(self, partition: int, through: int | None = None) -> Steps:
         if (partition, through) not in self._stairs:
-            more = {} if through is None else {"through": through}
-            self._stairs[partition, through] = steps(self.registry, partition, **more)
+            self._stairs[partition, through] = steps(self.registry, partition, through)
         return self._stairs[partition, through]
 
     def at(self, partition: int, offset: int) -> tuple[Crew, int | None] | None:

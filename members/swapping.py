@@ -32,14 +32,14 @@ def in_share(registry: Registry, share: int, shares: int) -> tuple[str, ...]:
     )
 
 
-def steps(registry: Registry, partition: int, through: int = _END) -> Steps:
+def steps(registry: Registry, partition: int, through: int | None = None) -> Steps:
     """Which revision answers from where on, by the reports up to the one at `through` of the log.
 
-    Where nothing is reported the first revision does.
+    None: by all. Where nothing is reported the first revision does.
     """
     out = [(0, min(registry.lives, default=0))]
     for position, at, revision, until in registry.servings.get(partition, ()):
-        if position <= through and (until is None or at < until):
+        if (through is None or position <= through) and (until is None or at < until):
             rest = [] if until is None else _from(out, until)
             while out and out[-1][0] >= at:
                 out.pop()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from evaluator.alerting.alert import Alert, decode_alert
-from streams.connect import check_topics, connecting, make_consumer, unavailable
+from streams.connect import answering, check_topics, connecting, make_consumer
 from streams.errors import BadRecord, Unavailable
 from streams.settings import Kafka
 from streams.topics import Topics
@@ -51,18 +52,17 @@ async def read_alerts(kafka: Kafka, suite: str) -> list[Alert]:
         await consumer.start()
         await check_topics(consumer, [tp.topic])
     try:
-        consumer.assign([tp])
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
-        records = await read_range(consumer, tp, begin, end)
-    except KafkaError as error:
-        raise unavailable(kafka, error, "Read") from None
+        with answering(kafka, "Read"):
+            consumer.assign([tp])
+            begin = (await consumer.beginning_offsets([tp]))[tp]
+            end = (await consumer.end_offsets([tp]))[tp]
+            return list(alerts_of(await read_range(consumer, tp, begin, end), suite))
     finally:
         await consumer.stop()
-    found = []
+
+
+def alerts_of(records: Iterable[Any], suite: str) -> Iterator[Alert]:
+    """Those that can be read; receivers put the others into dead letters."""
     for record in records:
-        try:
-            found.append(decode_alert(record, suite))
-        except BadRecord:
-            continue
-    return found
+        with suppress(BadRecord):
+            yield decode_alert(record, suite)

@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from evaluator.alerting.alert import BY_HOST, Alert, decode_alert
-from evaluator.alerting.reading import read_range
+from evaluator.alerting.alert import BY_HOST, Alert
+from evaluator.alerting.reading import alerts_of, read_range
 from members.alarms import SILENCE
 from streams.connect import check_topics, connecting, make_consumer, until_available
-from streams.errors import BadRecord, Unavailable
+from streams.errors import Unavailable
 from streams.events import cloud_event
 from streams.settings import Kafka
 from streams.times import format_duration
@@ -65,7 +65,7 @@ def end_of(alert: Alert, silence: float, now: int) -> dict[str, Any]:
 
 
 class Unheard(Service):
-    """Listens to `alerts`, and ends what is silent while `leads()`. send(key, value) raises KafkaError."""
+    """Listens to `alerts`, and ends what is silent while `leads()`. send(key, value) raises Unavailable."""
 
     mundane_level = "debug"
 
@@ -128,11 +128,8 @@ class Unheard(Service):
         now = self._clock()
         self._listened += min(now - self._last, 2 * self._every)
         self._last, self._at = now, end
-        for record in records:
-            try:
-                self._heard.hear(decode_alert(record, self._suite), self._listened)
-            except BadRecord:
-                continue  # receivers put it into dead letters
+        for alert in alerts_of(records, self._suite):
+            self._heard.hear(alert, self._listened)
         if self._leads():
             for alert in self._heard.unheard(self._listened):
                 event = end_of(alert, self._heard.silence, time.time_ns() // 1_000_000)

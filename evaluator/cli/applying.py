@@ -171,8 +171,7 @@ async def carry_out(
         try:
             for kind, spec in change.steps:
                 override = kind == "approved"
-                more: dict[str, Any] = {"spec": spec, "declared": True, "override": override}
-                more["force"] = force
+                more: dict[str, Any] = {"spec": spec, "declared": True, "override": override, "force": force}
                 await write(log, kind, change.member, who=who, why=why, **more)
         except Conflict as conflict:
             now = _acts(plan(declared, log.registry))

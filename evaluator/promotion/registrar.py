@@ -34,8 +34,8 @@ def registry_log(suite: Suite, settings: Any) -> RegistryLog:
 class Registrar(Service):
     """Follows the registry. `changed` is set whenever it has; `look` does what is due.
 
-    send_alert(key, value) and send_letter(record, error) write to Kafka, and ends() says where the logs of
-    votes and labels end; they raise KafkaError.
+    send_alert(key, value) and send_letter(record, error) write to Kafka, and raise Unavailable; ends() says
+    where the logs of votes and labels end, and raises KafkaError.
     """
 
     mundane_level = "debug"
